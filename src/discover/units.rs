@@ -1,0 +1,105 @@
+//! Which units may run tmkms, and which links enable them: read from the unit folders themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::finding::{Code, Finding};
+use crate::host::{Entry, Files};
+use crate::unit::UnitName;
+
+/// The service units whose text, or a drop-in's, names tmkms. Only these are asked about: asking systemd about every
+/// unit of a host takes longer than everything else together.
+pub fn candidates(
+    files: &dyn Files,
+    path: &[PathBuf],
+    problems: &mut Vec<Finding>,
+) -> Result<BTreeSet<UnitName>> {
+    let mut found = BTreeSet::new();
+    let mut folders_seen = BTreeSet::new();
+    for folder in path {
+        let context = || format!("reading the unit folder {}", folder.display());
+        let names = files.list(folder).with_context(context)?;
+        // Merged /usr gives one folder two names.
+        if let Ok(real) = files.resolve(folder)
+            && !folders_seen.insert(real)
+        {
+            continue;
+        }
+        for name in names {
+            let file = folder.join(&name);
+            if let Some(unit) = name.strip_suffix(".d") {
+                let Ok(unit) = unit.parse::<UnitName>() else { continue };
+                let drop_ins = files.list(&file).with_context(context)?;
+                if drop_ins.iter().any(|d| mentions_tmkms(files, &file.join(d))) && !is_template(&unit) {
+                    found.insert(unit);
+                }
+                continue;
+            }
+            let Ok(unit) = name.parse::<UnitName>() else { continue };
+            if is_alias(files, &file, &name) || !mentions_tmkms(files, &file) {
+                continue;
+            }
+            if is_template(&unit) {
+                problems.push(template(&file));
+                continue;
+            }
+            found.insert(unit);
+        }
+    }
+    Ok(found)
+}
+
+fn is_template(unit: &UnitName) -> bool {
+    unit.stem().ends_with('@')
+}
+
+fn template(file: &Path) -> Finding {
+    Finding::warn(Code::UnitUnreadable, "template units aren't moved by this version of kmsctl")
+        .at(file)
+        .remedy("move its instances by hand, or give each signer a unit file of its own")
+}
+
+/// A link to another unit's file is that unit's second name.
+fn is_alias(files: &dyn Files, file: &Path, name: &str) -> bool {
+    match files.entry(file) {
+        Ok(Some(Entry::Link(target))) => target.file_name().is_none_or(|t| t != name),
+        _ => false,
+    }
+}
+
+fn mentions_tmkms(files: &dyn Files, file: &Path) -> bool {
+    // What can't be read here can't be loaded by systemd either, or is a mask.
+    files.read(file).is_ok_and(|bytes| {
+        bytes.to_ascii_lowercase().windows(5).any(|window| window == b"tmkms")
+    })
+}
+
+/// The links in `*.wants` and `*.requires` folders, by the unit that they enable.
+pub struct Links(BTreeMap<UnitName, Vec<PathBuf>>);
+
+impl Links {
+    pub fn read(files: &dyn Files, path: &[PathBuf]) -> Result<Links> {
+        let mut links: BTreeMap<UnitName, Vec<PathBuf>> = BTreeMap::new();
+        for folder in path {
+            let context = || format!("reading the unit folder {}", folder.display());
+            for name in files.list(folder).with_context(context)? {
+                if !name.ends_with(".wants") && !name.ends_with(".requires") {
+                    continue;
+                }
+                let wants = folder.join(&name);
+                for entry in files.list(&wants).with_context(context)? {
+                    if let Ok(unit) = entry.parse::<UnitName>() {
+                        links.entry(unit).or_default().push(wants.join(entry));
+                    }
+                }
+            }
+        }
+        Ok(Links(links))
+    }
+
+    pub fn of(&self, unit: &UnitName) -> Vec<PathBuf> {
+        self.0.get(unit).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,55 @@
+//! Exit codes, and the errors that carry one. Nothing here ends the process: only `main` does.
+
+use std::fmt;
+
+/// What a run of kmsctl ended in, as the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or there was nothing to do.
+    Done = 0,
+    /// Failed; nothing changed, or everything is as before.
+    Failed = 1,
+    /// The command line isn't complete.
+    Usage = 2,
+    /// Refused by a rule, a blocking finding, a gate, or inputs that changed.
+    Refused = 3,
+    /// Failed half-way: `apply` resumes, `rollback` undoes.
+    HalfWay = 5,
+    /// `plan --detailed-exitcode` only: the plan holds changes.
+    Changes = 10,
+}
+
+/// An error together with the exit code that it means.
+///
+/// Everything that isn't wrapped on purpose is [`Exit::Failed`].
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// A refusal: a rule, a gate or a finding stands in the way, and nothing was changed.
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Failure { exit: Exit::Refused, error: anyhow::anyhow!("{message}") }
+    }
+
+    /// A failure that leaves an operation open.
+    pub fn half_way(message: impl fmt::Display) -> Self {
+        Failure { exit: Exit::HalfWay, error: anyhow::anyhow!("{message}") }
+    }
+
+    /// The command line lacks something that only its author can add.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Failure { exit: Exit::Usage, error: anyhow::anyhow!("{message}") }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure { exit: Exit::Failed, error }
+    }
+}
+
+/// What every verb returns.
+pub type Outcome = Result<Exit, Failure>;

@@ -1,0 +1,186 @@
+//! Findings: checked facts worth telling, each with a stable code, its place, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warn,
+    /// `apply` refuses while it holds.
+    Block,
+}
+
+/// The stable name of a kind of finding; scripts may match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The unit can't be read as systemd reads it.
+    UnitUnreadable,
+    /// The unit names a config that can't be read.
+    ConfigUnreadable,
+    /// The config isn't TOML, or not tmkms'.
+    ConfigInvalid,
+    /// Two units run one config.
+    ConfigShared,
+    /// systemd hasn't read the unit's newest text.
+    NeedsDaemonReload,
+    /// Rule S1: one key would sign one chain from two signers.
+    KeyShared,
+    /// Rule S2: two signers share a state file.
+    StateShared,
+    /// Rule S2: the key already signed this chain with another state file.
+    StateElsewhere,
+    /// Rule S2: a file is in the new state file's place and no journal knows it.
+    StateUnknown,
+    /// Rule S6: the state file is missing, empty or unreadable.
+    StateUnreadable,
+    /// Rule S6: the state file is behind what a journal saw.
+    StateBehind,
+    /// Rule S10: the state file is a symbolic link.
+    StateLinked,
+    /// Rule S10: a file that kmsctl didn't write is in the way.
+    FileInTheWay,
+    /// Rule S10: a link or folder stands where a file should be.
+    NotAFile,
+    /// Rule S4: a signer runs that no known unit runs.
+    StrayProcess,
+    /// The heights of the moving chain differ by more than the allowed spread.
+    Laggard,
+    /// A staged file would get the name of a current one.
+    NameTaken,
+    /// A value can't be edited without breaking the file.
+    EditRefused,
+    /// The tmkms binary doesn't speak the new protocol version.
+    ProtocolRefused,
+    /// The tmkms binary's version isn't known.
+    VersionUnknown,
+    /// The signer is enabled but doesn't run, or the reverse.
+    RunStateOdd,
+    /// No peers are declared: uniqueness is checked on this host only.
+    NoPeers,
+}
+
+impl Code {
+    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
+    pub fn acceptable(self) -> bool {
+        matches!(self, Code::StateUnknown | Code::NeedsDaemonReload | Code::VersionUnknown)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => f.write_str(&name),
+            _ => write!(f, "{self:?}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Code {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        serde_json::from_value(serde_json::Value::String(name.to_owned()))
+            .map_err(|_| format!("no finding has the code {name:?}"))
+    }
+}
+
+/// A checked fact: what, where, why it matters, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub code: Code,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signer: Option<String>,
+    /// The file that it is about, by its full path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<PathBuf>,
+    /// 1-based line in the file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub line: Option<usize>,
+    /// What is so, and why it matters.
+    pub message: String,
+    /// The next step.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Finding {
+            severity,
+            code,
+            signer: None,
+            path: None,
+            line: None,
+            message,
+            remedy: String::new(),
+        }
+    }
+
+    pub fn block(code: Code, message: impl Into<String>) -> Self {
+        Finding::new(Severity::Block, code, message)
+    }
+
+    pub fn warn(code: Code, message: impl Into<String>) -> Self {
+        Finding::new(Severity::Warn, code, message)
+    }
+
+    pub fn info(code: Code, message: impl Into<String>) -> Self {
+        Finding::new(Severity::Info, code, message)
+    }
+
+    pub fn of(mut self, signer: impl Into<String>) -> Self {
+        self.signer = Some(signer.into());
+        self
+    }
+
+    pub fn at(mut self, path: &Path) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+
+    pub fn line(mut self, line: usize) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    pub fn blocks(&self) -> bool {
+        self.severity == Severity::Block
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Info => "info",
+            Severity::Warn => "warn",
+            Severity::Block => "block",
+        };
+        write!(f, "{severity}[{}] ", self.code)?;
+        if let Some(path) = &self.path {
+            write!(f, "{}", path.display())?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}")?;
+            }
+            write!(f, ": ")?;
+        } else if let Some(signer) = &self.signer {
+            write!(f, "{signer}: ")?;
+        }
+        write!(f, "{}", self.message)?;
+        if !self.remedy.is_empty() {
+            write!(f, "\n    {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The only seam to the world: files, services, processes, kmsctl's own memory, the clock.
+//!
+//! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
+//! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
+
+pub mod files;
+pub mod live;
+pub mod memory;
+pub mod model;
+pub mod systemd;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use tmkms_core::protocol::TmkmsVersion;
+
+use crate::inventory::{FileFacts, RunState, SignerProcess};
+use crate::paths::ManagedPath;
+use crate::unit::UnitName;
+
+/// A host, as kmsctl sees and changes it.
+pub struct Host {
+    pub name: String,
+    pub files: Box<dyn Files>,
+    pub services: Box<dyn Services>,
+    pub processes: Box<dyn Processes>,
+    pub memory: memory::Memory,
+    pub clock: Box<dyn Clock>,
+}
+
+/// What stands at a path, without following a link in its last component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    File(FileFacts),
+    Folder(FileFacts),
+    /// A symbolic link and what it names.
+    Link(PathBuf),
+    Other,
+}
+
+/// Reading any file, and the few changes kmsctl makes. Every path is absolute and seen from the host's own root.
+///
+/// A changing method takes a [`ManagedPath`]: no state, key or password file can be handed to it.
+pub trait Files {
+    /// `None` when nothing is there.
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;
+    /// The whole of a regular file of at most 16 MiB, links followed.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The file's facts, links followed.
+    fn facts(&self, path: &Path) -> io::Result<FileFacts>;
+    /// The names in a folder, sorted; empty when there is no such folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// The folder's own path, without any link in it.
+    fn resolve(&self, folder: &Path) -> io::Result<PathBuf>;
+    /// Makes a file durable without changing it.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+    /// Makes a folder's entries durable.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Creates a folder (mode 0755) and makes it durable; its parent must exist.
+    fn create_folder(&self, path: &ManagedPath) -> io::Result<()>;
+    /// Creates a file that doesn't exist yet: temporary name, owner, mode and extended attributes of `like`, fsync,
+    /// rename that never replaces, fsync of the folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything is at the path; a link in the path's folders.
+    fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()>;
+    /// Takes a file or an empty folder away and makes that durable.
+    fn remove(&self, path: &ManagedPath) -> io::Result<()>;
+}
+
+/// Where a new file gets its owner, mode and extended attributes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Like {
+    /// The file that it descends from.
+    File(PathBuf),
+    /// root's, mode 0644.
+    Plain,
+}
+
+/// What systemd knows of a service unit.
+#[derive(Clone, Debug)]
+pub struct UnitView {
+    pub name: UnitName,
+    pub fragment: PathBuf,
+    pub drop_ins: Vec<PathBuf>,
+    /// argv of each ExecStart.
+    pub exec: Vec<Vec<String>>,
+    pub kind: String,
+    pub user: String,
+    /// `/` where the unit says nothing.
+    pub working_directory: PathBuf,
+    pub environment: Vec<String>,
+    pub needs_reload: bool,
+    pub run: RunState,
+}
+
+/// A job that systemd is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Clears a failed state and the start limit first.
+    Start(UnitName),
+    Stop(UnitName),
+}
+
+/// Names a begun job until its end is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub String);
+
+/// How a job ended: systemd's own word (`done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`, `assert`).
+///
+/// `done` doesn't mean that the unit runs: that is read afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEnd {
+    pub ticket: Ticket,
+    pub result: String,
+}
+
+/// The service manager.
+pub trait Services {
+    /// The folders that units are read from, most important first.
+    fn unit_path(&mut self) -> Result<Vec<PathBuf>>;
+    fn view(&mut self, unit: &UnitName) -> Result<UnitView>;
+    fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;
+    fn begin(&mut self, job: &Job) -> Result<Ticket>;
+    /// The next job that ended, or `None` when none did in time.
+    fn next_end(&mut self, within: Duration) -> Result<Option<JobEnd>>;
+    /// Enables units; the links that were made, by their paths.
+    fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>>;
+    /// Disables units; the links that were removed, by their paths.
+    fn disable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>>;
+    /// Lets the manager read its units again.
+    fn reload(&mut self) -> Result<()>;
+}
+
+/// What runs, whoever started it.
+pub trait Processes {
+    /// Every process started as `… start` whose executable or argv[0] contains `tmkms`.
+    fn signers(&mut self) -> Result<Vec<SignerProcess>>;
+    /// The processes in a unit's control group.
+    fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
+    /// What a tmkms binary says of its version, asked as the user that runs it; `None` where it isn't asked.
+    fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
+    /// Who runs kmsctl, for the journal.
+    fn operator(&self) -> String;
+}
+
+/// Time, for records and for waiting.
+pub trait Clock {
+    fn now(&self) -> jiff::Timestamp;
+    /// Waits; under a model, time may pass at once.
+    fn sleep(&self, time: Duration);
+}

@@ -1,0 +1,204 @@
+//! The live host: the machine that kmsctl runs on.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tmkms_core::protocol::TmkmsVersion;
+
+use super::files::Tree;
+use super::memory::{Memory, OnDisk};
+use super::systemd::Systemd;
+use super::{Clock, Host, Processes};
+use crate::inventory::SignerProcess;
+use crate::kms::tmkms;
+use crate::unit::UnitName;
+
+/// Opens the machine itself.
+///
+/// # Errors
+/// No systemd on the system bus.
+pub fn open() -> Result<Host> {
+    let files = Tree::open(Path::new("/")).context("opening /")?;
+    Ok(Host {
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        files: Box::new(files),
+        services: Box::new(Systemd::connect()?),
+        processes: Box::new(Proc),
+        memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
+        clock: Box::new(WallClock),
+    })
+}
+
+/// The machine's clock.
+pub struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// `/proc`, and programs asked for their version.
+struct Proc;
+
+impl Processes for Proc {
+    fn signers(&mut self) -> Result<Vec<SignerProcess>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+            let entry = entry.context("reading /proc")?;
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+                continue;
+            };
+            if let Some(process) = signer_process(pid, &entry.path())? {
+                found.push(process);
+            }
+        }
+        found.sort_by_key(|p| p.pid);
+        Ok(found)
+    }
+
+    fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
+        let component = format!("/{unit}");
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+            let entry = entry.context("reading /proc")?;
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+                continue;
+            };
+            let Some(groups) = gone(std::fs::read_to_string(entry.path().join("cgroup")))
+                .with_context(|| format!("reading the control group of process {pid}"))?
+            else {
+                continue;
+            };
+            let inside = groups.lines().filter_map(|l| l.splitn(3, ':').nth(2)).any(|path| {
+                (!control_group.is_empty() && below(path, control_group))
+                    || path.ends_with(&component)
+                    || path.contains(&format!("{component}/"))
+            });
+            if inside {
+                pids.push(pid);
+            }
+        }
+        Ok(pids)
+    }
+
+    fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
+        let Some((uid, gid)) = user_ids(user)? else { return Ok(None) };
+        let mut command = Command::new(program);
+        command.arg("version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.env_clear().current_dir("/");
+        if rustix::process::geteuid().is_root() {
+            command.uid(uid).gid(gid);
+        }
+        let Ok(mut child) = command.spawn() else { return Ok(None) };
+        // 0.11.0 has no such command; whatever doesn't answer at once has no answer.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        loop {
+            match child.try_wait().context("waiting for the tmkms binary")? {
+                Some(_) => break,
+                None if Instant::now() > deadline => {
+                    child.kill().ok();
+                    child.wait().context("waiting for the tmkms binary")?;
+                    return Ok(None);
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        let output = child.wait_with_output().context("reading the tmkms binary's answer")?;
+        Ok(String::from_utf8(output.stdout).ok().and_then(|text| text.trim().parse().ok()))
+    }
+
+    fn operator(&self) -> String {
+        let uid = rustix::process::getuid().as_raw();
+        match std::env::var("SUDO_USER") {
+            Ok(user) if user.len() < 64 && user.chars().all(|c| c.is_ascii_graphic()) => {
+                format!("{user} (uid {uid})")
+            }
+            _ => format!("uid {uid}"),
+        }
+    }
+}
+
+fn below(path: &str, group: &str) -> bool {
+    path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A process may end while it is looked at: then there is nothing to say of it.
+fn gone<T>(read: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
+    let context = || format!("looking at process {pid}");
+    let Some(raw) = gone(std::fs::read(folder.join("cmdline"))).with_context(context)? else {
+        return Ok(None);
+    };
+    let argv: Vec<String> = raw
+        .split(|b| *b == 0)
+        .filter(|a| !a.is_empty())
+        .map(|a| String::from_utf8_lossy(a).into_owned())
+        .collect();
+    if !argv.iter().skip(1).any(|a| a == "start") {
+        return Ok(None);
+    }
+    // Unreadable without root; then argv[0] alone decides.
+    let program = std::fs::read_link(folder.join("exe")).ok();
+    let named = |p: &Path| {
+        p.file_name().is_some_and(|n| n.to_string_lossy().to_lowercase().contains("tmkms"))
+    };
+    let is_tmkms = program.as_deref().is_some_and(named)
+        || argv.first().is_some_and(|a| named(Path::new(a)));
+    if !is_tmkms {
+        return Ok(None);
+    }
+    let Some(groups) = gone(std::fs::read_to_string(folder.join("cgroup"))).with_context(context)?
+    else {
+        return Ok(None);
+    };
+    let unit = groups
+        .lines()
+        .filter_map(|l| l.splitn(3, ':').nth(2))
+        .find_map(|path| path.rsplit('/').find(|c| c.ends_with(".service")).map(str::to_owned));
+    let directory = std::fs::read_link(folder.join("cwd")).ok();
+    let variable = std::fs::read(folder.join("environ")).ok().and_then(|raw| {
+        raw.split(|b| *b == 0).find_map(|entry| {
+            let entry = std::str::from_utf8(entry).ok()?;
+            entry.strip_prefix(tmkms::CONFIG_VARIABLE)?.strip_prefix('=').map(str::to_owned)
+        })
+    });
+    let config = directory.map(|d| tmkms::config_path(&argv, variable.as_deref(), &d));
+    Ok(Some(SignerProcess { pid, argv, unit, config }))
+}
+
+/// The numeric user and group of a unit's `User=`; root where it names none.
+fn user_ids(user: &str) -> Result<Option<(u32, u32)>> {
+    if user.is_empty() {
+        return Ok(Some((0, 0)));
+    }
+    let passwd = PathBuf::from("/etc/passwd");
+    let text = std::fs::read_to_string(&passwd).context("reading /etc/passwd")?;
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [name, _, uid, gid, ..] = fields[..]
+            && (name == user || uid == user)
+        {
+            let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else {
+                bail!("{}: the entry of {user} has no numbers", passwd.display());
+            };
+            return Ok(Some((uid, gid)));
+        }
+    }
+    Ok(None)
+}

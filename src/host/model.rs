@@ -1,0 +1,153 @@
+//! A host that is a folder (`--root`): its files below another root, and one model of systemd over them.
+//!
+//! Enablement is the real links in `*.wants`. What runs is kept in `run/kmsctl/services.json` below the root; before
+//! that file exists, enabled units count as running. A modelled start does what systemd and tmkms do: a failing
+//! assertion fails the job, a bad config ends the process, a missing state file is created. Nothing of the tree is
+//! executed. `run/kmsctl/faults.json` asks for failures by unit: `{"tmkms-02.v3.service": {"start": "failed"}}`.
+
+mod services;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tmkms_core::protocol::TmkmsVersion;
+
+use super::files::Tree;
+use super::memory::{self, Memory, OnDisk};
+use super::{Clock, Entry, Files, Host, Processes};
+use crate::inventory::{RunState, SignerProcess};
+use crate::unit::UnitName;
+use services::Model;
+
+/// Opens a folder as a host.
+///
+/// # Errors
+/// No such folder; a link on the way to kmsctl's own folder below it, which could lead out of it.
+pub fn open(root: &Path) -> Result<Host> {
+    let context = || format!("opening {} as a host's root", root.display());
+    let tree = Tree::open(root).with_context(context)?;
+    for folder in ["/var", "/var/lib", memory::FOLDER, "/run", "/run/kmsctl"] {
+        if let Some(Entry::Link(target)) = tree.entry(Path::new(folder)).with_context(context)? {
+            bail!(
+                "{}{folder} is a link to {}: below --root kmsctl's own folders must be folders",
+                root.display(),
+                target.display()
+            );
+        }
+    }
+    let model = Rc::new(RefCell::new(Model::load(Box::new(Tree::open(root)?))?));
+    Ok(Host {
+        name: "model".into(),
+        files: Box::new(tree),
+        services: Box::new(ModelServices(Rc::clone(&model))),
+        processes: Box::new(ModelProcesses(model)),
+        memory: Memory::new(Box::new(OnDisk::below(root))),
+        clock: Box::new(ModelClock),
+    })
+}
+
+/// What a modelled systemd and a modelled tmkms may do to the tree, beyond what kmsctl itself may.
+pub trait World: Files {
+    /// Writes a file, replacing what is there.
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Creates a file (mode 0600); an existing one stays as it is.
+    fn put_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    fn link(&self, path: &Path, target: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder where there is none.
+    fn folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// What runs, kept in the tree.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Running {
+    pub format_version: u32,
+    /// Counts starts; process ids and invocation ids are made from it.
+    pub starts: u32,
+    pub units: BTreeMap<UnitName, RunState>,
+}
+
+/// Asked-for failures of one unit: the job result (`failed`, `timeout`, …), or `crash` for a start that succeeds and
+/// a process that then ends.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Faults {
+    #[serde(default)]
+    pub start: Option<String>,
+    #[serde(default)]
+    pub stop: Option<String>,
+}
+
+struct ModelServices(Rc<RefCell<Model>>);
+
+impl super::Services for ModelServices {
+    fn unit_path(&mut self) -> Result<Vec<PathBuf>> {
+        Ok(services::UNIT_PATH.iter().map(PathBuf::from).collect())
+    }
+
+    fn view(&mut self, unit: &UnitName) -> Result<super::UnitView> {
+        self.0.borrow().view(unit)
+    }
+
+    fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
+        Ok(self.0.borrow().run_state(unit))
+    }
+
+    fn begin(&mut self, job: &super::Job) -> Result<super::Ticket> {
+        self.0.borrow_mut().begin(job)
+    }
+
+    fn next_end(&mut self, _within: Duration) -> Result<Option<super::JobEnd>> {
+        Ok(self.0.borrow_mut().ends.pop_front())
+    }
+
+    fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        self.0.borrow_mut().enable(units)
+    }
+
+    fn disable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        self.0.borrow_mut().disable(units)
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        self.0.borrow_mut().save()
+    }
+}
+
+struct ModelProcesses(Rc<RefCell<Model>>);
+
+impl Processes for ModelProcesses {
+    fn signers(&mut self) -> Result<Vec<SignerProcess>> {
+        self.0.borrow().signers()
+    }
+
+    fn in_unit(&mut self, unit: &UnitName, _control_group: &str) -> Result<Vec<u32>> {
+        let run = self.0.borrow().run_state(unit);
+        Ok(if run.main_pid == 0 { Vec::new() } else { vec![run.main_pid] })
+    }
+
+    fn tmkms_version(&mut self, _program: &Path, _user: &str) -> Result<Option<TmkmsVersion>> {
+        Ok(None)
+    }
+
+    fn operator(&self) -> String {
+        format!("uid {}", rustix::process::getuid().as_raw())
+    }
+}
+
+/// Records carry real times; waiting takes none, since nothing in a model needs time to happen.
+struct ModelClock;
+
+impl Clock for ModelClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn sleep(&self, _time: Duration) {}
+}

@@ -1,0 +1,341 @@
+//! The model of systemd: units from the tree's text, jobs that end at once, and a tmkms that starts as the real one
+//! does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tmkms_core::config::Config;
+
+use super::super::{Entry, Job, JobEnd, Ticket, UnitView};
+use super::{Faults, Running, World};
+use crate::inventory::{RunState, SignerProcess};
+use crate::kms::tmkms;
+use crate::unit::{UnitName, UnitText, expand, split_words};
+
+/// Where units are looked for, most important first (systemd.unit(5), the folders that operators use).
+pub const UNIT_PATH: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+const RUNNING: &str = "/run/kmsctl/services.json";
+const FAULTS: &str = "/run/kmsctl/faults.json";
+const FORMAT_VERSION: u32 = 1;
+/// What tmkms writes into a state file that it creates (0.12.2; later ones take it too).
+const FIRST_STATE: &[u8] =
+    br#"{"height":"0","round":"0","step":0,"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}}}"#;
+
+pub struct Model {
+    world: Box<dyn World>,
+    running: Running,
+    faults: BTreeMap<UnitName, Faults>,
+    jobs: u32,
+    pub ends: VecDeque<JobEnd>,
+}
+
+impl Model {
+    /// Reads what runs; where nothing was kept yet, the enabled units do.
+    pub fn load(world: Box<dyn World>) -> Result<Model> {
+        let mut model = Model {
+            world,
+            running: Running { format_version: FORMAT_VERSION, ..Running::default() },
+            faults: BTreeMap::new(),
+            jobs: 0,
+            ends: VecDeque::new(),
+        };
+        model.faults = model.kept(FAULTS)?.unwrap_or_default();
+        match model.kept::<Running>(RUNNING)? {
+            Some(kept) if kept.format_version != FORMAT_VERSION => {
+                bail!(
+                    "{RUNNING}: format {} is not this kmsctl's {FORMAT_VERSION}",
+                    kept.format_version
+                )
+            }
+            Some(kept) => model.running = kept,
+            None => {
+                for unit in model.enabled()? {
+                    let run = model.a_run();
+                    model.running.units.insert(unit, run);
+                }
+            }
+        }
+        Ok(model)
+    }
+
+    fn kept<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        match self.world.read(Path::new(path)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| path.to_owned())?)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("reading {path}")),
+        }
+    }
+
+    pub fn save(&mut self) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(&self.running)?;
+        let write = || {
+            self.world.folder(Path::new("/run"))?;
+            self.world.folder(Path::new("/run/kmsctl"))?;
+            self.world.put(Path::new(RUNNING), &bytes)
+        };
+        write().with_context(|| format!("writing {RUNNING}"))
+    }
+
+    fn enabled(&self) -> Result<Vec<UnitName>> {
+        let mut units = Vec::new();
+        let folder = Path::new(UNIT_PATH[0]);
+        for wants in self.world.list(folder)?.iter().filter(|n| n.ends_with(".wants")) {
+            units.extend(
+                self.world
+                    .list(&folder.join(wants))?
+                    .iter()
+                    .filter_map(|name| name.parse::<UnitName>().ok()),
+            );
+        }
+        units.sort();
+        units.dedup();
+        Ok(units)
+    }
+
+    fn a_run(&mut self) -> RunState {
+        self.running.starts += 1;
+        RunState {
+            active: "active".into(),
+            sub: "running".into(),
+            main_pid: 1000 + self.running.starts,
+            invocation: format!("{:032x}", self.running.starts),
+            restarts: 0,
+            control_group: String::new(),
+        }
+    }
+
+    pub fn run_state(&self, unit: &UnitName) -> RunState {
+        self.running.units.get(unit).cloned().unwrap_or_else(|| stopped("inactive"))
+    }
+
+    fn fragment(&self, unit: &UnitName) -> Result<PathBuf> {
+        for folder in UNIT_PATH {
+            let path = Path::new(folder).join(unit.as_str());
+            if self.world.entry(&path)?.is_some() {
+                return Ok(path);
+            }
+        }
+        bail!("no unit {unit} in {}", UNIT_PATH.join(", "))
+    }
+
+    fn drop_ins(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
+        let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for folder in UNIT_PATH.iter().rev() {
+            let folder = Path::new(folder).join(format!("{unit}.d"));
+            for name in self.world.list(&folder)? {
+                if name.ends_with(".conf") {
+                    found.insert(name.clone(), folder.join(name));
+                }
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn text(&self, path: &Path) -> Result<UnitText> {
+        let bytes =
+            self.world.read(path).with_context(|| format!("reading {}", path.display()))?;
+        let text = String::from_utf8(bytes)
+            .with_context(|| format!("{} isn't UTF-8", path.display()))?;
+        UnitText::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+    }
+
+    fn effective(&self, unit: &UnitName) -> Result<(PathBuf, Vec<PathBuf>, UnitText)> {
+        let fragment = self.fragment(unit)?;
+        let drop_ins = self.drop_ins(unit)?;
+        let mut text = self.text(&fragment)?;
+        for drop_in in &drop_ins {
+            text.extend(self.text(drop_in)?);
+        }
+        Ok((fragment, drop_ins, text))
+    }
+
+    pub fn view(&self, unit: &UnitName) -> Result<UnitView> {
+        let (fragment, drop_ins, text) = self.effective(unit)?;
+        let explain = |e: String| anyhow::anyhow!("{}: {e}", fragment.display());
+        let words = |value: &str| -> Result<Vec<String>> {
+            split_words(&expand(value, unit).map_err(explain)?).map_err(explain)
+        };
+        let exec: Vec<Vec<String>> = text
+            .list("Service", "ExecStart")
+            .iter()
+            .map(|s| words(s.value.trim_start_matches(['-', '@', ':', '+', '!'])))
+            .collect::<Result<_>>()?;
+        let mut environment = Vec::new();
+        for setting in text.list("Service", "Environment") {
+            environment.extend(words(&setting.value)?);
+        }
+        let directory = text.last("Service", "WorkingDirectory").unwrap_or("/");
+        let directory = expand(directory.trim_start_matches('-'), unit).map_err(explain)?;
+        Ok(UnitView {
+            name: unit.clone(),
+            exec,
+            kind: text.last("Service", "Type").unwrap_or("simple").to_owned(),
+            user: text.last("Service", "User").unwrap_or("").to_owned(),
+            working_directory: PathBuf::from(directory),
+            environment,
+            needs_reload: false,
+            run: self.run_state(unit),
+            fragment,
+            drop_ins,
+        })
+    }
+
+    pub fn signers(&self) -> Result<Vec<SignerProcess>> {
+        let mut found = Vec::new();
+        for (unit, run) in self.running.units.iter().filter(|(_, run)| run.main_pid != 0) {
+            // A unit that was taken out of the tree while it ran still runs.
+            let Ok(view) = self.view(unit) else { continue };
+            let Some(argv) = view.exec.first().filter(|argv| tmkms::is_start(argv)) else {
+                continue;
+            };
+            found.push(SignerProcess {
+                pid: run.main_pid,
+                argv: argv.clone(),
+                unit: Some(unit.to_string()),
+                config: Some(config_of(&view, argv)),
+            });
+        }
+        Ok(found)
+    }
+
+    pub fn begin(&mut self, job: &Job) -> Result<Ticket> {
+        self.jobs += 1;
+        let ticket = Ticket(self.jobs.to_string());
+        let result = match job {
+            Job::Start(unit) => self.start(unit)?,
+            Job::Stop(unit) => self.stop(unit),
+        };
+        self.save()?;
+        self.ends.push_back(JobEnd { ticket: ticket.clone(), result });
+        Ok(ticket)
+    }
+
+    fn start(&mut self, unit: &UnitName) -> Result<String> {
+        if self.run_state(unit).active == "active" {
+            return Ok("done".into());
+        }
+        let (_, _, text) = self.effective(unit)?;
+        for assertion in text.list("Unit", "AssertPathExists") {
+            let (negated, path) = match assertion.value.strip_prefix('!') {
+                Some(path) => (true, path),
+                None => (false, assertion.value.as_str()),
+            };
+            let exists = self.world.entry(Path::new(path))?.is_some();
+            if exists == negated {
+                return Ok("assert".into());
+            }
+        }
+        let fault = self.faults.get(unit).and_then(|f| f.start.clone());
+        match fault.as_deref() {
+            None | Some("crash") => {}
+            Some(result) => {
+                self.running.units.insert(unit.clone(), stopped("failed"));
+                return Ok(result.into());
+            }
+        }
+        let mut run = self.a_run();
+        if fault.is_some() || self.tmkms_starts(unit).is_err() {
+            // The job is done once the program runs; that it then ends is another matter.
+            (run.active, run.sub) = ("activating".into(), "auto-restart".into());
+            (run.main_pid, run.restarts) = (0, 1);
+        }
+        self.running.units.insert(unit.clone(), run);
+        Ok("done".into())
+    }
+
+    fn stop(&mut self, unit: &UnitName) -> String {
+        if let Some(result) = self.faults.get(unit).and_then(|f| f.stop.clone()) {
+            return result;
+        }
+        self.running.units.insert(unit.clone(), stopped("inactive"));
+        "done".into()
+    }
+
+    /// What tmkms does at its start: reads the config, takes its state files, creates those that are missing.
+    fn tmkms_starts(&self, unit: &UnitName) -> Result<()> {
+        let view = self.view(unit)?;
+        let argv = view.exec.first().context("no ExecStart")?;
+        let bytes = self.world.read(&config_of(&view, argv))?;
+        let config = Config::parse(std::str::from_utf8(&bytes)?)?;
+        for chain in &config.chains {
+            let name = Config::state_file_or_default(chain);
+            let path = tmkms::absolute(&name, &view.working_directory);
+            if self.world.entry(&path)?.is_none() {
+                self.world.put_new(&path, FIRST_STATE)?;
+            }
+            tmkms_core::state::SignState::parse(&self.world.read(&path)?)?;
+        }
+        Ok(())
+    }
+
+    /// The links that `[Install]` asks for, and what they point to.
+    fn install_links(&self, unit: &UnitName) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let fragment = self.fragment(unit)?;
+        let text = self.text(&fragment)?;
+        let mut links = Vec::new();
+        for (key, suffix) in [("WantedBy", "wants"), ("RequiredBy", "requires")] {
+            for setting in text.list("Install", key) {
+                for target in setting.value.split_whitespace() {
+                    let folder = Path::new(UNIT_PATH[0]).join(format!("{target}.{suffix}"));
+                    links.push((folder.join(unit.as_str()), fragment.clone()));
+                }
+            }
+        }
+        Ok(links)
+    }
+
+    pub fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        let mut made = Vec::new();
+        for unit in units {
+            for (link, target) in self.install_links(unit)? {
+                let context = || format!("linking {}", link.display());
+                if self.world.entry(&link).with_context(context)?.is_some() {
+                    continue;
+                }
+                if let Some(folder) = link.parent() {
+                    self.world.folder(folder).with_context(context)?;
+                }
+                self.world.link(&link, &target).with_context(context)?;
+                made.push(link);
+            }
+        }
+        Ok(made)
+    }
+
+    pub fn disable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        let mut removed = Vec::new();
+        let folder = Path::new(UNIT_PATH[0]);
+        for wants in self.world.list(folder)? {
+            if !wants.ends_with(".wants") && !wants.ends_with(".requires") {
+                continue;
+            }
+            for unit in units {
+                let link = folder.join(&wants).join(unit.as_str());
+                if let Some(Entry::Link(_)) = self.world.entry(&link)? {
+                    self.world
+                        .unlink(&link)
+                        .with_context(|| format!("removing {}", link.display()))?;
+                    removed.push(link);
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn config_of(view: &UnitView, argv: &[String]) -> PathBuf {
+    let variable = tmkms::config_variable(&view.environment);
+    tmkms::config_path(argv, variable, &view.working_directory)
+}
+
+fn stopped(active: &str) -> RunState {
+    RunState { active: active.into(), sub: "dead".into(), ..RunState::default() }
+}

@@ -1,0 +1,168 @@
+//! What was observed on a host, and when: plain data, from which everything else is decided.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tmkms_core::config::{Config, KeyRef};
+use tmkms_core::protocol::TmkmsVersion;
+use tmkms_core::state::SignState;
+
+use crate::finding::Finding;
+use crate::unit::UnitName;
+
+/// A host as it was seen.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    pub host: String,
+    pub observed_at: jiff::Timestamp,
+    /// In the order of their units' names.
+    pub signers: Vec<Signer>,
+    /// tmkms processes seen, whatever started them.
+    pub processes: Vec<SignerProcess>,
+    /// What discovery itself stumbled over.
+    pub problems: Vec<Finding>,
+}
+
+/// One unit that runs tmkms, with its config and state files.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    pub unit: Unit,
+    pub config: ConfigFile,
+    pub chains: Vec<SignerChain>,
+    /// What the unit's binary says of itself; unknown where it wasn't asked or didn't say.
+    pub version: Option<TmkmsVersion>,
+}
+
+impl Signer {
+    /// Current signers are enabled or active; the others are retired: shown, never moved.
+    pub fn is_current(&self) -> bool {
+        self.unit.run.is_up() || !self.unit.links.is_empty()
+    }
+
+    pub fn name(&self) -> &str {
+        self.unit.name.signer()
+    }
+}
+
+/// A service unit as systemd means it.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub name: UnitName,
+    /// Where its text lies.
+    pub fragment: PathBuf,
+    pub text: String,
+    pub facts: FileFacts,
+    /// Drop-ins other than kmsctl's own, in systemd's order.
+    pub drop_ins: Vec<PathBuf>,
+    /// argv of ExecStart.
+    pub exec: Vec<String>,
+    /// `Type=`: `simple`, `exec`, …
+    pub kind: String,
+    pub user: String,
+    pub working_directory: PathBuf,
+    /// `Environment=` entries that matter here (`TMKMS_CONFIG_FILE`).
+    pub config_variable: Option<String>,
+    /// systemd hasn't read the newest text.
+    pub needs_reload: bool,
+    /// The symbolic links in `*.wants` and `*.requires` that enable it.
+    pub links: Vec<PathBuf>,
+    pub run: RunState,
+}
+
+/// What systemd says of a unit's run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
+    pub active: String,
+    /// `running`, `dead`, `auto-restart`, …
+    pub sub: String,
+    /// 0 when there is none.
+    pub main_pid: u32,
+    /// systemd's id of this run; changes on every start, automatic ones included.
+    pub invocation: String,
+    pub restarts: u32,
+    /// Empty once systemd has let go of it.
+    pub control_group: String,
+}
+
+impl RunState {
+    /// Running, or on its way there: a unit between two automatic restarts counts as up.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.active.as_str(), "inactive" | "failed" | "")
+    }
+}
+
+/// A file's owner and mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    pub uid: u32,
+    pub gid: u32,
+    /// Permission bits only, such as `0o644`.
+    pub mode: u32,
+}
+
+/// A config and its reading.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub text: String,
+    pub facts: FileFacts,
+    pub view: Config,
+}
+
+/// A chain that a signer signs.
+#[derive(Clone, Debug)]
+pub struct SignerChain {
+    pub id: String,
+    /// Absolute: a relative or defaulted one is resolved through the unit's working directory.
+    pub state_file: PathBuf,
+    pub state: StateReading,
+    pub keys: Vec<KeyRef>,
+}
+
+/// What a state file says, or why it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateReading {
+    Missing,
+    /// It is a symbolic link, which tmkms replaces at its first signature.
+    Link,
+    Unreadable(String),
+    Read(SignState),
+}
+
+impl StateReading {
+    pub fn height(&self) -> Option<SignState> {
+        match self {
+            StateReading::Read(state) => Some(*state),
+            _ => None,
+        }
+    }
+}
+
+/// A process that looks like a running tmkms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignerProcess {
+    pub pid: u32,
+    pub argv: Vec<String>,
+    /// The last `*.service` in its control group, if any.
+    pub unit: Option<String>,
+    /// The config that it was started on, through its own working directory and environment; unknown where that
+    /// couldn't be read.
+    pub config: Option<PathBuf>,
+}
+
+impl Inventory {
+    pub fn signer(&self, unit: &UnitName) -> Option<&Signer> {
+        self.signers.iter().find(|s| &s.unit.name == unit)
+    }
+
+    pub fn current(&self) -> impl Iterator<Item = &Signer> {
+        self.signers.iter().filter(|s| s.is_current())
+    }
+
+    /// The signers whose config is this file.
+    pub fn by_config<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Signer> {
+        self.signers.iter().filter(move |s| s.config.path == path)
+    }
+}

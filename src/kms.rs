@@ -1,0 +1,3 @@
+//! What differs by kind of KMS. So far: tmkms.
+
+pub mod tmkms;

@@ -1,0 +1,26 @@
+//! kmsctl moves a validator's remote signers to a new chain id: planned, staged, switched, proven, taken back.
+//!
+//! The data flows one way:
+//! `discover -> Inventory -> plan (pure) -> render (pure) -> checks (pure) -> confirm -> apply -> verify`.
+//! Only [`host`] touches the world. Rollback is the plan's own inverse, run by the same loop.
+//!
+//! One deliberate difference from the design's draft: there is no flag that moves the state folder. What kmsctl
+//! remembers (which state file belongs to which key and chain, the highest height ever seen, the open operation,
+//! the lock) guards against a double signature, so a host has exactly one memory, at one place.
+
+pub mod apply;
+pub mod cli;
+pub mod discover;
+pub mod exit;
+pub mod finding;
+pub mod host;
+pub mod inventory;
+pub mod journal;
+pub mod kms;
+pub mod ledger;
+pub mod paths;
+pub mod plan;
+pub mod render;
+pub mod rollback;
+pub mod ui;
+pub mod unit;

@@ -1,0 +1,157 @@
+//! The paths that kmsctl may write, as a type that can't name anything else.
+//!
+//! Rule S3 says that no existing state file is ever touched. Here that is unspellable: an action that changes a file
+//! takes a [`ManagedPath`], and a `ManagedPath` is a new config, a unit, a drop-in or a fence marker, never a file
+//! that a config names as state, key or password.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::UnitName;
+
+/// Where units and drop-ins are written: the administrator's folder of systemd.
+pub const UNIT_FOLDER: &str = "/etc/systemd/system";
+/// Where the fence's markers lie: on the root filesystem, so that they are there at boot.
+pub const FENCE_FOLDER: &str = "/etc/kmsctl/fence";
+/// The name of kmsctl's own drop-in. `zz-` lets it be read last, so that nothing overrides the assertion.
+pub const DROP_IN: &str = "zz-kmsctl.conf";
+
+/// Every file that a config names as state, key or password: never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protected(BTreeSet<PathBuf>);
+
+impl Protected {
+    pub fn insert(&mut self, path: impl Into<PathBuf>) {
+        self.0.insert(path.into());
+    }
+
+    pub fn contains(&self, path: &Path) -> bool {
+        self.0.contains(path)
+    }
+}
+
+/// An absolute path that kmsctl may create and take away again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "PathBuf", into = "PathBuf")]
+pub struct ManagedPath(PathBuf);
+
+/// Why a path can't be one that kmsctl writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotManaged(String);
+
+impl fmt::Display for NotManaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotManaged {}
+
+impl ManagedPath {
+    /// A new tmkms config.
+    ///
+    /// # Errors
+    /// A path that is relative, climbs with `..`, doesn't end in `.toml`, or is a state, key or password file.
+    pub fn config(path: PathBuf, protected: &Protected) -> Result<Self, NotManaged> {
+        if protected.contains(&path) {
+            return Err(NotManaged(format!(
+                "{} is a state, key or password file: kmsctl never writes those",
+                path.display()
+            )));
+        }
+        ManagedPath::try_from(path)
+    }
+
+    /// A unit's file in the administrator's folder.
+    pub fn unit(unit: &UnitName) -> Self {
+        ManagedPath(Path::new(UNIT_FOLDER).join(unit.as_str()))
+    }
+
+    /// The folder of a unit's drop-ins.
+    pub fn drop_in_folder(unit: &UnitName) -> Self {
+        ManagedPath(Path::new(UNIT_FOLDER).join(format!("{unit}.d")))
+    }
+
+    /// kmsctl's own drop-in of a unit.
+    pub fn drop_in(unit: &UnitName) -> Self {
+        ManagedPath(ManagedPath::drop_in_folder(unit).0.join(DROP_IN))
+    }
+
+    /// The marker that closes a unit: while it exists, the unit's start fails.
+    pub fn fence(unit: &UnitName) -> Self {
+        ManagedPath(Path::new(FENCE_FOLDER).join(format!("{unit}.closed")))
+    }
+
+    /// The folder that holds the markers.
+    pub fn fence_folder() -> Self {
+        ManagedPath(PathBuf::from(FENCE_FOLDER))
+    }
+
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for ManagedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl From<ManagedPath> for PathBuf {
+    fn from(path: ManagedPath) -> PathBuf {
+        path.0
+    }
+}
+
+impl TryFrom<PathBuf> for ManagedPath {
+    type Error = NotManaged;
+
+    /// Takes only the shapes that the constructors make; the last line of defence for what is read back from a plan.
+    fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
+        let plain = path.is_absolute()
+            && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        let under = |folder: &str| path.starts_with(folder);
+        let ends = |suffix: &str| path.to_str().is_some_and(|p| p.ends_with(suffix));
+        let shape = if under(FENCE_FOLDER) {
+            path == Path::new(FENCE_FOLDER) || ends(".closed")
+        } else if under(UNIT_FOLDER) {
+            ends(".service") || ends(".service.d") || ends(".conf")
+        } else {
+            ends(".toml")
+        };
+        if plain && shape {
+            Ok(ManagedPath(path))
+        } else {
+            Err(NotManaged(format!(
+                "{} is no path that kmsctl writes: a .toml config, a unit, a drop-in or a fence marker",
+                path.display()
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_file_can_t_be_spelled() {
+        for path in [
+            "/data/priv_validator_state.json",
+            "/etc/systemd/system/priv_validator_state.json",
+            "/etc/kmsctl/fence/state.json",
+            "/data/../data/x.toml",
+            "relative.toml",
+        ] {
+            assert!(ManagedPath::try_from(PathBuf::from(path)).is_err(), "{path}");
+        }
+        let mut protected = Protected::default();
+        protected.insert("/data/state.toml");
+        assert!(ManagedPath::config("/data/state.toml".into(), &protected).is_err());
+        assert!(ManagedPath::config("/data/tmkms.v3.toml".into(), &protected).is_ok());
+    }
+}
