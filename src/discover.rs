@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use tmkms_core::config::Config;
+use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
 use tmkms_core::state::SignState;
 
@@ -112,7 +112,17 @@ fn read_signer(
         finding.line = Some(e.line);
         finding
     })?;
+    let drop_ins: Vec<PathBuf> = view
+        .drop_ins
+        .into_iter()
+        .filter(|path| path.file_name().is_none_or(|name| name != DROP_IN))
+        .collect();
+    let mut drop_in_texts = Vec::new();
+    for drop_in in &drop_ins {
+        drop_in_texts.push(read_text(files, drop_in).map_err(|e| unreadable(drop_in, &e))?);
+    }
     let facts = files.facts(&view.fragment).map_err(|e| unreadable(&view.fragment, &e))?;
+    let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
     let variable = tmkms::config_variable(&view.environment);
     let config_path = tmkms::config_path(&argv, variable, &view.working_directory);
     let exec_line = parsed.list("Service", "ExecStart").last().map(|s| s.line);
@@ -151,7 +161,6 @@ fn read_signer(
             }
         }
     };
-    let own = |p: &PathBuf| p.file_name().is_none_or(|n| n != DROP_IN);
     Ok(Signer {
         unit: Unit {
             config_variable: variable.map(str::to_owned),
@@ -159,12 +168,14 @@ fn read_signer(
             fragment: view.fragment,
             text,
             facts,
-            drop_ins: view.drop_ins.into_iter().filter(own).collect(),
+            drop_ins,
+            drop_in_texts,
             exec: argv,
             kind: view.kind,
             user: view.user,
             working_directory: view.working_directory,
             needs_reload: view.needs_reload,
+            linked,
             links: look.links,
             run: view.run,
         },
@@ -183,9 +194,12 @@ enum ConfigProblem {
 fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
     let text = read_text(files, path).map_err(ConfigProblem::Unreadable)?;
     let facts = files.facts(path).map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
+    let folder = files
+        .resolve(path.parent().unwrap_or(Path::new("/")))
+        .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
     let view = Config::parse(&text)
         .map_err(|e| ConfigProblem::Invalid { line: e.line, message: e.message.clone() })?;
-    Ok(ConfigFile { path: path.to_owned(), text, facts, view })
+    Ok(ConfigFile { path: path.to_owned(), folder, text, facts, view })
 }
 
 fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
@@ -198,13 +212,26 @@ fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerCha
         .chains
         .iter()
         .map(|chain| {
-            let state_file = tmkms::absolute(&Config::state_file_or_default(chain), directory);
+            let state_file = tmkms::absolute(&config.state_file_or_default(chain), directory);
             SignerChain {
                 id: chain.id.value.clone(),
                 state: state(files, &state_file),
-                keys: config.keys_for(&chain.id.value),
+                keys: keys(config, &chain.id.value, directory),
                 state_file,
             }
+        })
+        .collect()
+}
+
+/// The keys that sign a chain, key files by their absolute paths.
+fn keys(config: &Config, chain: &str, directory: &Path) -> Vec<KeyRef> {
+    let absolute = |path: &str| tmkms::absolute(path, directory).to_string_lossy().into_owned();
+    config
+        .keys_for(chain)
+        .into_iter()
+        .map(|key| match key {
+            KeyRef::Softsign { path } => KeyRef::Softsign { path: absolute(&path) },
+            other => other,
         })
         .collect()
 }

@@ -150,6 +150,6 @@ pub trait Processes {
 /// Time, for records and for waiting.
 pub trait Clock {
     fn now(&self) -> jiff::Timestamp;
-    /// Waits; under a model, time may pass at once.
-    fn sleep(&self, time: Duration);
+    /// Time since some moment, never going back; under a model it passes only in waits.
+    fn elapsed(&self) -> Duration;
 }

@@ -52,8 +52,12 @@ pub struct Unit {
     pub fragment: PathBuf,
     pub text: String,
     pub facts: FileFacts,
+    /// The fragment is a link to a file elsewhere (`systemctl link`).
+    pub linked: bool,
     /// Drop-ins other than kmsctl's own, in systemd's order.
     pub drop_ins: Vec<PathBuf>,
+    /// Their texts, in the same order.
+    pub drop_in_texts: Vec<String>,
     /// argv of ExecStart.
     pub exec: Vec<String>,
     /// `Type=`: `simple`, `exec`, …
@@ -105,6 +109,8 @@ pub struct FileFacts {
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     pub path: PathBuf,
+    /// Its folder, without any link in the path: where a file beside it is written.
+    pub folder: PathBuf,
     pub text: String,
     pub facts: FileFacts,
     pub view: Config,

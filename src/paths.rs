@@ -14,6 +14,8 @@ use crate::unit::UnitName;
 
 /// Where units and drop-ins are written: the administrator's folder of systemd.
 pub const UNIT_FOLDER: &str = "/etc/systemd/system";
+/// kmsctl's own folder of settings.
+const ETC_FOLDER: &str = "/etc/kmsctl";
 /// Where the fence's markers lie: on the root filesystem, so that they are there at boot.
 pub const FENCE_FOLDER: &str = "/etc/kmsctl/fence";
 /// The name of kmsctl's own drop-in. `zz-` lets it be read last, so that nothing overrides the assertion.
@@ -85,9 +87,17 @@ impl ManagedPath {
         ManagedPath(Path::new(FENCE_FOLDER).join(format!("{unit}.closed")))
     }
 
-    /// The folder that holds the markers.
-    pub fn fence_folder() -> Self {
-        ManagedPath(PathBuf::from(FENCE_FOLDER))
+    /// The folder that holds the markers, and the one above it.
+    pub fn fence_folders() -> [Self; 2] {
+        [ManagedPath(PathBuf::from(ETC_FOLDER)), ManagedPath(PathBuf::from(FENCE_FOLDER))]
+    }
+
+    /// A file in a unit's drop-in folder.
+    ///
+    /// # Errors
+    /// A name that isn't a drop-in's.
+    pub fn other_drop_in(unit: &UnitName, name: &str) -> Result<Self, NotManaged> {
+        ManagedPath::try_from(ManagedPath::drop_in_folder(unit).0.join(name))
     }
 
     pub fn as_path(&self) -> &Path {
@@ -116,7 +126,9 @@ impl TryFrom<PathBuf> for ManagedPath {
             && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
         let under = |folder: &str| path.starts_with(folder);
         let ends = |suffix: &str| path.to_str().is_some_and(|p| p.ends_with(suffix));
-        let shape = if under(FENCE_FOLDER) {
+        let shape = if path == Path::new(ETC_FOLDER) {
+            true
+        } else if under(FENCE_FOLDER) {
             path == Path::new(FENCE_FOLDER) || ends(".closed")
         } else if under(UNIT_FOLDER) {
             ends(".service") || ends(".service.d") || ends(".conf")

@@ -144,7 +144,7 @@ impl UnitText {
     }
 
     /// All values of a key, in order, as systemd takes them: an empty assignment drops what came before.
-    pub fn list<'a>(&'a self, section: &'a str, key: &'a str) -> Vec<&'a Setting> {
+    pub fn list(&self, section: &str, key: &str) -> Vec<&Setting> {
         let mut found: Vec<&Setting> = Vec::new();
         for setting in self.settings.iter().filter(|s| s.section == section && s.key == key) {
             if setting.value.is_empty() {

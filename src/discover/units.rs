@@ -17,17 +17,9 @@ pub fn candidates(
     problems: &mut Vec<Finding>,
 ) -> Result<BTreeSet<UnitName>> {
     let mut found = BTreeSet::new();
-    let mut folders_seen = BTreeSet::new();
-    for folder in path {
+    for folder in distinct(files, path) {
         let context = || format!("reading the unit folder {}", folder.display());
-        let names = files.list(folder).with_context(context)?;
-        // Merged /usr gives one folder two names.
-        if let Ok(real) = files.resolve(folder)
-            && !folders_seen.insert(real)
-        {
-            continue;
-        }
-        for name in names {
+        for name in files.list(folder).with_context(context)? {
             let file = folder.join(&name);
             if let Some(unit) = name.strip_suffix(".d") {
                 let Ok(unit) = unit.parse::<UnitName>() else { continue };
@@ -49,6 +41,17 @@ pub fn candidates(
         }
     }
     Ok(found)
+}
+
+/// Merged /usr gives one folder two names.
+fn distinct<'a>(files: &dyn Files, path: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+    let mut seen = BTreeSet::new();
+    path.iter()
+        .filter(|folder| match files.resolve(folder) {
+            Ok(real) => seen.insert(real),
+            Err(_) => true,
+        })
+        .collect()
 }
 
 fn is_template(unit: &UnitName) -> bool {
@@ -82,7 +85,7 @@ pub struct Links(BTreeMap<UnitName, Vec<PathBuf>>);
 impl Links {
     pub fn read(files: &dyn Files, path: &[PathBuf]) -> Result<Links> {
         let mut links: BTreeMap<UnitName, Vec<PathBuf>> = BTreeMap::new();
-        for folder in path {
+        for folder in distinct(files, path) {
             let context = || format!("reading the unit folder {}", folder.display());
             for name in files.list(folder).with_context(context)? {
                 if !name.ends_with(".wants") && !name.ends_with(".requires") {

@@ -46,9 +46,9 @@ pub fn open(root: &Path) -> Result<Host> {
         name: "model".into(),
         files: Box::new(tree),
         services: Box::new(ModelServices(Rc::clone(&model))),
-        processes: Box::new(ModelProcesses(model)),
+        processes: Box::new(ModelProcesses(Rc::clone(&model))),
         memory: Memory::new(Box::new(OnDisk::below(root))),
-        clock: Box::new(ModelClock),
+        clock: Box::new(ModelClock(model)),
     })
 }
 
@@ -103,8 +103,13 @@ impl super::Services for ModelServices {
         self.0.borrow_mut().begin(job)
     }
 
-    fn next_end(&mut self, _within: Duration) -> Result<Option<super::JobEnd>> {
-        Ok(self.0.borrow_mut().ends.pop_front())
+    fn next_end(&mut self, within: Duration) -> Result<Option<super::JobEnd>> {
+        let mut model = self.0.borrow_mut();
+        let end = model.ends.pop_front();
+        if end.is_none() {
+            model.time += within;
+        }
+        Ok(end)
     }
 
     fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
@@ -142,12 +147,14 @@ impl Processes for ModelProcesses {
 }
 
 /// Records carry real times; waiting takes none, since nothing in a model needs time to happen.
-struct ModelClock;
+struct ModelClock(Rc<RefCell<Model>>);
 
 impl Clock for ModelClock {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
     }
 
-    fn sleep(&self, _time: Duration) {}
+    fn elapsed(&self) -> Duration {
+        self.0.borrow().time
+    }
 }

@@ -115,7 +115,7 @@ impl Systemd {
     fn properties(&self, unit: &UnitName, interface: &str) -> Result<Bag> {
         zbus::block_on(async {
             let path = self.manager.load_unit(unit.as_str()).await?;
-            let proxy = PropertiesProxy::builder(&self.connection).path(path)?.build().await?;
+            let proxy = PropertiesProxy::builder(&self.connection).path(path).build().await?;
             anyhow::Ok(Bag(proxy.get_all(interface).await?))
         })
         .with_context(|| format!("asking systemd about {unit}"))

@@ -23,7 +23,6 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 pub use prepared::Lab;
-use running::Collected;
 pub use running::{Output, Running};
 
 /// What a boot, a power cut or a power-off may take before the test fails.
@@ -36,6 +35,7 @@ const IN_CGROUPS: &str = r#"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" 
 
 /// One machine; gone without a trace when dropped.
 pub struct Machine {
+    lab: Lab,
     name: String,
     folder: PathBuf,
     cgroups: Vec<PathBuf>,
@@ -67,13 +67,14 @@ impl Machine {
             .tempdir()
             .context("making the machine's folder")?
             .keep();
-        let caretaker = host::caretaker(&lab.root(), &folder)
+        let caretaker = host::caretaker(&lab.root(), &folder, &name, &cgroups)
             .inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         let mut machine = Machine {
             cgroups,
             leader: Arc::new(AtomicI32::new(0)),
             outputs: AtomicUsize::new(0),
             power: None,
+            lab: lab.clone(),
             name,
             folder,
             caretaker,
@@ -82,6 +83,11 @@ impl Machine {
         prepare(&machine.merged()).context("preparing the machine's root")?;
         machine.boot_again()?;
         Ok(machine)
+    }
+
+    /// What the machine was made from.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
     }
 
     /// The machine's pid 1 as the host counts, 0 while it is off; follows the machine over reboots.
@@ -109,23 +115,12 @@ impl Machine {
 
     /// Runs a command that may take as long as `limit`.
     pub fn run_for<S: AsRef<str>>(&self, limit: Duration, argv: &[S]) -> Result<Output> {
-        let argv: Vec<&str> = argv.iter().map(AsRef::as_ref).collect();
-        let mut running = self.enter(&argv, Stdio::piped(), Stdio::piped(), None)?;
-        let stdout = Collected::from(running.child.stdout.take());
-        let stderr = Collected::from(running.child.stderr.take());
-        let Some(status) = running.wait(limit)? else {
-            bail!(
-                "{} took longer than {limit:?}; it said: {}{}",
-                argv.join(" "),
-                stdout.take(),
-                stderr.take()
-            );
-        };
-        Ok(Output {
-            code: status.code(),
-            stdout: stdout.take(),
-            stderr: stderr.take(),
-        })
+        self.enter(argv, Stdio::piped(), Stdio::piped(), None)?
+            .finish(limit)
+            .with_context(|| {
+                let words: Vec<&str> = argv.iter().map(AsRef::as_ref).collect();
+                format!("running {} in the machine", words.join(" "))
+            })
     }
 
     /// Runs a shell script in the machine that must succeed; gives its standard output.
@@ -161,7 +156,7 @@ impl Machine {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr);
-        Running::start(command, Some(path))
+        Running::start(command, Some(path), false)
     }
 
     fn output(&self) -> Result<(File, PathBuf)> {
@@ -190,7 +185,7 @@ impl Machine {
         );
         command.env("HOME", "/root").env("LANG", "C.UTF-8");
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        Running::start(command, output)
+        Running::start(command, output, true)
     }
 
     /// Kills every process of the machine at once, and waits until the last is gone. What was written stays, synced or

@@ -66,7 +66,9 @@ impl ChainId {
 
 fn is_version(suffix: &str) -> bool {
     suffix.starts_with(|first: char| first.is_ascii_digit())
-        && suffix.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'_' | b'.'))
+        && suffix
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'_' | b'.'))
 }
 
 impl FromStr for ChainId {
@@ -86,7 +88,10 @@ impl TryFrom<String> for ChainId {
         }
         let foreign = |c: &char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.');
         if let Some((index, character)) = text.chars().enumerate().find(|(_, c)| foreign(c)) {
-            return Err(ChainIdError::Character { character, position: index + 1 });
+            return Err(ChainIdError::Character {
+                character,
+                position: index + 1,
+            });
         }
         match text.len() {
             length if length > MAX_CHAIN_ID_LEN => Err(ChainIdError::TooLong { length }),
@@ -118,9 +123,15 @@ impl fmt::Display for ChainIdError {
         match self {
             ChainIdError::Empty => f.write_str("the chain id is empty"),
             ChainIdError::TooLong { length } => {
-                write!(f, "the chain id has {length} characters, and at most {MAX_CHAIN_ID_LEN} are allowed")
+                write!(
+                    f,
+                    "the chain id has {length} characters, and at most {MAX_CHAIN_ID_LEN} are allowed"
+                )
             }
-            ChainIdError::Character { character, position } => write!(
+            ChainIdError::Character {
+                character,
+                position,
+            } => write!(
                 f,
                 "character {position} of the chain id is {character:?}, and only letters, digits, `-`, `_` and `.` are \
                  allowed"
@@ -168,10 +179,19 @@ mod tests {
     fn refuses_what_is_not_an_id() {
         assert_eq!("".parse::<ChainId>(), Err(ChainIdError::Empty));
         assert!("x".repeat(50).parse::<ChainId>().is_ok());
-        assert_eq!("x".repeat(51).parse::<ChainId>(), Err(ChainIdError::TooLong { length: 51 }));
-        for bad in ["a b", "a/b", "a\"b", "a'b", "a\nb", "a\0b", "a\u{1b}b", "aéb", "a:b", "a@b", "a%b", "a+b"] {
+        assert_eq!(
+            "x".repeat(51).parse::<ChainId>(),
+            Err(ChainIdError::TooLong { length: 51 })
+        );
+        for bad in [
+            "a b", "a/b", "a\"b", "a'b", "a\nb", "a\0b", "a\u{1b}b", "aéb", "a:b", "a@b", "a%b",
+            "a+b",
+        ] {
             let error = bad.parse::<ChainId>().unwrap_err();
-            assert!(matches!(error, ChainIdError::Character { position: 2, .. }), "{bad:?} {error:?}");
+            assert!(
+                matches!(error, ChainIdError::Character { position: 2, .. }),
+                "{bad:?} {error:?}"
+            );
             assert!(!error.to_string().contains(char::is_control), "{error}");
         }
     }

@@ -16,5 +16,7 @@ mod text;
 pub use chain_id::{ChainId, ChainIdError};
 pub use config::{Config, ConfigError, KeyRef, Spanned, redacted, secret_spans};
 pub use edit::{Edit, EditError, apply};
-pub use protocol::{ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support};
+pub use protocol::{
+    ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support,
+};
 pub use state::{SignState, StateError};

@@ -26,8 +26,12 @@ pub enum ProtocolVersion {
 
 impl ProtocolVersion {
     /// Every version that some tmkms accepts, oldest first.
-    pub const ALL: [ProtocolVersion; 4] =
-        [ProtocolVersion::Legacy, ProtocolVersion::V0_33, ProtocolVersion::V0_34, ProtocolVersion::V0_38];
+    pub const ALL: [ProtocolVersion; 4] = [
+        ProtocolVersion::Legacy,
+        ProtocolVersion::V0_33,
+        ProtocolVersion::V0_34,
+        ProtocolVersion::V0_38,
+    ];
 
     /// Returns the version as a config spells it.
     pub const fn as_str(self) -> &'static str {
@@ -48,7 +52,10 @@ impl FromStr for ProtocolVersion {
     type Err = ProtocolVersionError;
 
     fn from_str(text: &str) -> Result<ProtocolVersion, ProtocolVersionError> {
-        ProtocolVersion::ALL.into_iter().find(|version| version.as_str() == text).ok_or(ProtocolVersionError)
+        ProtocolVersion::ALL
+            .into_iter()
+            .find(|version| version.as_str() == text)
+            .ok_or(ProtocolVersionError)
     }
 }
 
@@ -74,7 +81,9 @@ impl fmt::Display for ProtocolVersion {
 
 impl fmt::Display for ProtocolVersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no tmkms knows this protocol version; there are legacy, v0.33, v0.34 and v0.38")
+        f.write_str(
+            "no tmkms knows this protocol version; there are legacy, v0.33, v0.34 and v0.38",
+        )
     }
 }
 
@@ -105,7 +114,11 @@ impl FromStr for TmkmsVersion {
         let numbers = text.strip_prefix("tmkms ").unwrap_or(text);
         let mut parts = numbers.split('.').map(number);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Some(major)), Some(Some(minor)), Some(Some(patch)), None) => Ok(TmkmsVersion { major, minor, patch }),
+            (Some(Some(major)), Some(Some(minor)), Some(Some(patch)), None) => Ok(TmkmsVersion {
+                major,
+                minor,
+                patch,
+            }),
             _ => Err(TmkmsVersionError),
         }
     }
@@ -165,7 +178,9 @@ pub fn support(tmkms: TmkmsVersion, protocol: Option<ProtocolVersion>) -> Option
         return None;
     }
     let support = match (tmkms.minor, protocol) {
-        (10..=15, Some(V0_34)) | (10..=12, Some(Legacy | V0_33)) | (15, Some(V0_38) | None) => Support::Works,
+        (10..=15, Some(V0_34)) | (10..=12, Some(Legacy | V0_33)) | (15, Some(V0_38) | None) => {
+            Support::Works
+        }
         (13..=14, Some(V0_33)) => Support::Panics,
         (10..=15, _) => Support::Refused,
         _ => return None,
@@ -189,22 +204,43 @@ mod tests {
                 let tmkms: TmkmsVersion = version.parse().unwrap();
                 let protocols = ProtocolVersion::ALL.into_iter().map(Some).chain([None]);
                 for (protocol, expected) in protocols.zip(row) {
-                    assert_eq!(support(tmkms, protocol), Some(expected), "{version} {protocol:?}");
+                    assert_eq!(
+                        support(tmkms, protocol),
+                        Some(expected),
+                        "{version} {protocol:?}"
+                    );
                 }
             }
         }
         for unknown in ["0.9.0", "0.16.0", "1.12.0"] {
-            assert_eq!(support(unknown.parse().unwrap(), Some(ProtocolVersion::V0_34)), None, "{unknown}");
+            assert_eq!(
+                support(unknown.parse().unwrap(), Some(ProtocolVersion::V0_34)),
+                None,
+                "{unknown}"
+            );
         }
     }
 
     #[test]
     fn versions_as_tmkms_prints_them() {
-        for (text, shown) in [("tmkms 0.10.1\n", "0.10.1"), ("0.12.2\n", "0.12.2"), ("0.15.0", "0.15.0")] {
+        for (text, shown) in [
+            ("tmkms 0.10.1\n", "0.10.1"),
+            ("0.12.2\n", "0.12.2"),
+            ("0.15.0", "0.15.0"),
+        ] {
             assert_eq!(text.parse::<TmkmsVersion>().unwrap().to_string(), shown);
         }
-        for bad in ["", "tmkms", "0.12", "0.12.2.1", "v0.12.2", "0.13.0-pre.1", "0.+1.0", "gaia 0.1.2", "0.1.99999999999999999999"]
-        {
+        for bad in [
+            "",
+            "tmkms",
+            "0.12",
+            "0.12.2.1",
+            "v0.12.2",
+            "0.13.0-pre.1",
+            "0.+1.0",
+            "gaia 0.1.2",
+            "0.1.99999999999999999999",
+        ] {
             assert!(bad.parse::<TmkmsVersion>().is_err(), "{bad}");
         }
         assert!("0.9.9".parse::<TmkmsVersion>().unwrap() < "0.10.1".parse().unwrap());
@@ -215,7 +251,10 @@ mod tests {
         for version in ProtocolVersion::ALL {
             let json = serde_json::to_string(&version).unwrap();
             assert_eq!(json, format!("\"{version}\""));
-            assert_eq!(serde_json::from_str::<ProtocolVersion>(&json).unwrap(), version);
+            assert_eq!(
+                serde_json::from_str::<ProtocolVersion>(&json).unwrap(),
+                version
+            );
         }
         for bad in ["v0.37", "v1", "v1.0", "0.34", "V0.34", "Legacy", ""] {
             assert!(bad.parse::<ProtocolVersion>().is_err(), "{bad}");

@@ -6,18 +6,35 @@
 ///
 /// An offset past the end is taken as the end; one inside a character as that character's start.
 pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let mut at = offset.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    let before = &text[..at];
+    let before = &text[..boundary_before(text, offset)];
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    (
+        before.matches('\n').count() + 1,
+        before[start..].chars().count() + 1,
+    )
 }
 
 /// Returns the line (from 1) of a byte offset.
 pub(crate) fn line(text: &str, offset: usize) -> usize {
     line_and_column(text, offset).0
+}
+
+/// Returns the last character boundary at or before an offset.
+pub(crate) fn boundary_before(text: &str, offset: usize) -> usize {
+    let mut at = offset.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// Returns the first character boundary at or after an offset, or the end of the text.
+pub(crate) fn boundary_after(text: &str, offset: usize) -> usize {
+    let mut at = offset.min(text.len());
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -27,9 +44,15 @@ mod tests {
     #[test]
     fn counts_lines_and_characters_from_one() {
         let text = "a\r\né = 1\n";
-        for (offset, expected) in
-            [(0, (1, 1)), (2, (1, 3)), (3, (2, 1)), (4, (2, 1)), (5, (2, 2)), (10, (3, 1)), (99, (3, 1))]
-        {
+        for (offset, expected) in [
+            (0, (1, 1)),
+            (2, (1, 3)),
+            (3, (2, 1)),
+            (4, (2, 1)),
+            (5, (2, 2)),
+            (10, (3, 1)),
+            (99, (3, 1)),
+        ] {
             assert_eq!(line_and_column(text, offset), expected, "offset {offset}");
         }
         assert_eq!(line_and_column("", 7), (1, 1));

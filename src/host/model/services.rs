@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tmkms_core::config::Config;
@@ -34,6 +35,8 @@ pub struct Model {
     running: Running,
     faults: BTreeMap<UnitName, Faults>,
     jobs: u32,
+    /// How long was waited.
+    pub time: Duration,
     pub ends: VecDeque<JobEnd>,
 }
 
@@ -45,6 +48,7 @@ impl Model {
             running: Running { format_version: FORMAT_VERSION, ..Running::default() },
             faults: BTreeMap::new(),
             jobs: 0,
+            time: Duration::ZERO,
             ends: VecDeque::new(),
         };
         model.faults = model.kept(FAULTS)?.unwrap_or_default();
@@ -266,7 +270,7 @@ impl Model {
         let bytes = self.world.read(&config_of(&view, argv))?;
         let config = Config::parse(std::str::from_utf8(&bytes)?)?;
         for chain in &config.chains {
-            let name = Config::state_file_or_default(chain);
+            let name = config.state_file_or_default(chain);
             let path = tmkms::absolute(&name, &view.working_directory);
             if self.world.entry(&path)?.is_none() {
                 self.world.put_new(&path, FIRST_STATE)?;

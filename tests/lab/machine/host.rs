@@ -12,16 +12,26 @@ use anyhow::{Context, Result, ensure};
 /// Keeps the machine's network while the machine is off, and clears up if the test process dies: its stdin ends then.
 const CARETAKER: &str = r#"
 trap '' INT TERM HUP
-chroot "$1" ip link set lo up && echo up || exit 1
+root=$1 folder=$2 name=$3
+shift 3
+chroot "$root" ip link set lo up && echo up || exit 1
 cat >/dev/null
-for pid in $(cat "$2/pids"); do kill -9 "$pid"; done
+for pid in $(cat "$folder/pids"); do kill -9 "$pid"; done
 sleep 1
-umount -l "$2/merged"
-rm -rf --one-file-system "$2"
+find "$@" -depth -type d -exec rmdir {} +
+rmdir "/run/systemd/nspawn/propagate/$name"
+rm -f "/run/systemd/nspawn/locks/inode-$(stat -c %d:%i "$folder/merged")"
+umount -l "$folder/merged"
+rm -rf --one-file-system "$folder"
 "#;
 
 /// Makes the folder's parts and starts the caretaker, in the network that is to be the machine's.
-pub(super) fn caretaker(root: &Path, folder: &Path) -> Result<Child> {
+pub(super) fn caretaker(
+    root: &Path,
+    folder: &Path,
+    name: &str,
+    cgroups: &[PathBuf],
+) -> Result<Child> {
     for part in ["upper", "work", "merged"] {
         let path = folder.join(part);
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
@@ -32,7 +42,8 @@ pub(super) fn caretaker(root: &Path, folder: &Path) -> Result<Child> {
     fs::write(folder.join("pids"), "").context("writing the list of pids")?;
     let mut caretaker = Command::new("unshare")
         .args(["--net", "sh", "-c", CARETAKER, "sh"])
-        .args([root, folder])
+        .args([root, folder, Path::new(name)])
+        .args(cgroups)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

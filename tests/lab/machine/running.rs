@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// What a command said and how it ended.
 #[derive(Clone, Debug)]
@@ -24,19 +24,29 @@ pub struct Output {
 
 /// A started program, killed with its children when dropped.
 pub struct Running {
-    pub(super) child: Child,
+    child: Child,
     output: Option<PathBuf>,
+    stands_between: bool,
 }
 
 impl Running {
     /// Starts `command` in a process group of its own, so that what stands between (nsenter) dies with it.
-    pub(super) fn start(mut command: Command, output: Option<PathBuf>) -> Result<Running> {
+    /// `stands_between` where it does nothing but wait for the program, its child in another pid namespace.
+    pub(super) fn start(
+        mut command: Command,
+        output: Option<PathBuf>,
+        stands_between: bool,
+    ) -> Result<Running> {
         let program = command.get_program().to_owned();
         let child = command
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        Ok(Running { child, output })
+        Ok(Running {
+            child,
+            output,
+            stands_between,
+        })
     }
 
     /// Waits for the end. None where `limit` passes first: then it is still running.
@@ -51,6 +61,23 @@ impl Running {
                 return Ok(ended);
             }
             thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for the end and gives what was said. Where `limit` passes first it is killed, and that is an error.
+    pub(super) fn finish(mut self, limit: Duration) -> Result<Output> {
+        let stdout = Collected::from(self.child.stdout.take());
+        let stderr = Collected::from(self.child.stderr.take());
+        let ended = self.wait(limit)?;
+        drop(self);
+        let (stdout, stderr) = (stdout.take(), stderr.take());
+        match ended {
+            Some(status) => Ok(Output {
+                code: status.code(),
+                stdout,
+                stderr,
+            }),
+            None => bail!("no end within {limit:?}; it said: {stdout}{stderr}"),
         }
     }
 
@@ -70,6 +97,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Once it has been waited for, its number may be somebody else's.
         if let Ok(None) = self.child.try_wait() {
+            if self.stands_between {
+                kill_the_child_of(self.child.id());
+            }
             if let Ok(Some(group)) = i32::try_from(self.child.id()).map(Pid::from_raw) {
                 let _gone_already = kill_process_group(group, Signal::KILL);
             }
@@ -78,14 +108,31 @@ impl Drop for Running {
     }
 }
 
+/// Kills what nsenter waits for, so that nsenter itself reaps it. An orphan would be left to the host's init, and a machine
+/// isn't off until that has looked.
+fn kill_the_child_of(nsenter: u32) {
+    let folder = format!("/proc/{nsenter}");
+    let children = fs::read_to_string(format!("{folder}/task/{nsenter}/children"));
+    for child in children.unwrap_or_default().split_whitespace() {
+        if let Ok(Some(child)) = child.parse().map(Pid::from_raw) {
+            let _gone_already = kill_process(child, Signal::KILL);
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(1);
+    let ended = || fs::read_to_string(format!("{folder}/stat")).is_ok_and(|it| it.contains(") Z "));
+    while !ended() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Reads a pipe to its end beside the test, so that neither a full pipe nor a child that keeps it open stops anything.
-pub(super) struct Collected {
+struct Collected {
     bytes: Arc<Mutex<Vec<u8>>>,
     ended: Receiver<()>,
 }
 
 impl Collected {
-    pub(super) fn from(pipe: Option<impl Read + Send + 'static>) -> Collected {
+    fn from(pipe: Option<impl Read + Send + 'static>) -> Collected {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (end, ended) = channel();
         if let Some(mut pipe) = pipe {
@@ -105,7 +152,7 @@ impl Collected {
     }
 
     /// What has been read; after the program's end the rest is waited for, but not for ever.
-    pub(super) fn take(&self) -> String {
+    fn take(&self) -> String {
         let _ended = self.ended.recv_timeout(Duration::from_millis(500));
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()

@@ -136,7 +136,8 @@ fn works_through_a_restart(validator: &mut Part, mut signer: Signer) {
     );
 
     signer.stop();
-    let answer = validator.sign("prevote", 2_233_573, 0, "");
+    let prevote = json!({ "type": "prevote", "height": 2_233_573, "block": "", "within_ms": 500 });
+    let answer = validator.tell(&json!({ "sign": prevote }).to_string());
     assert!(
         why(&answer).starts_with("no signer connected in time"),
         "{answer}"

@@ -1,0 +1,311 @@
+//! The one loop: performs a program's steps, with their intents durable before every effect (rule S8).
+//!
+//! Each signer is a lane; a few lanes are in flight at once. Every turn of the loop looks at what is really there for
+//! each lane's next step, writes the intents of all steps that are ready with one fsync, performs them, and waits for
+//! the next event. What is so already is noted and passed over, which is all that resuming after a death needs. The
+//! loop decides nothing: the plan did.
+
+mod look;
+mod perform;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::host::{Host, Ticket};
+use crate::inventory::RunState;
+use crate::journal::Record;
+use crate::journal::store::Writer;
+use crate::ledger::Ledger;
+use crate::plan::steps::{Action, Lane, Program, Step, StepId};
+
+/// What looking at the host says about a step, before doing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is so already.
+    Done,
+    Ready,
+    /// It is neither as before the step nor as after it, or a condition of the step doesn't hold.
+    Drifted { found: String },
+}
+
+/// What happens while a program runs, for whoever shows it.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A step is about to be done. `signer` is none for the steps that all share.
+    Doing { signer: Option<&'a str>, step: &'a Step },
+    Done { signer: Option<&'a str>, step: &'a Step, already: bool },
+    Failed { signer: Option<&'a str>, step: &'a Step, error: &'a str },
+    LaneDone { signer: &'a str },
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Done,
+    /// It stopped early: no lane was begun after that, those in flight were brought to an end.
+    Stopped {
+        failures: Vec<(StepId, String)>,
+        interrupted: bool,
+    },
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Lanes in flight. systemd does one job at a time; a few keep it busy, more only lengthen each one's dark time.
+    pub parallel: usize,
+    /// How long a started signer is watched.
+    pub soak: Duration,
+    /// Systemd has limits of its own (90 s by default); this one only keeps a lost signal from hanging kmsctl.
+    pub job_limit: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            parallel: 4,
+            soak: Duration::from_secs(3),
+            job_limit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A program being performed.
+pub struct Run<'a> {
+    pub host: &'a mut Host,
+    pub journal: &'a mut Writer,
+    pub ledger: &'a mut Ledger,
+    pub settings: Settings,
+    /// Raised by a signal: nothing new is begun.
+    pub interrupt: &'a AtomicBool,
+    pub events: &'a mut dyn FnMut(Event<'_>),
+    /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
+    pub changed: bool,
+}
+
+/// Where a lane stands.
+enum At {
+    /// Its next step may be looked at.
+    Next,
+    Job { ticket: Ticket, deadline: Duration },
+    Watching { until: Duration, run: RunState },
+    Over,
+}
+
+struct Progress<'l> {
+    signer: Option<&'l str>,
+    steps: &'l [Step],
+    next: usize,
+    at: At,
+}
+
+impl<'l> Progress<'l> {
+    fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
+        Progress { signer, steps, next: 0, at: At::Next }
+    }
+
+    /// Watched lanes leave their place to others: nothing of theirs is dark.
+    fn in_flight(&self) -> bool {
+        matches!(self.at, At::Next | At::Job { .. })
+    }
+}
+
+/// What beginning a step came to.
+enum Begun {
+    Finished,
+    Job(Ticket),
+    Watching(RunState),
+}
+
+impl Run<'_> {
+    /// Performs a program.
+    ///
+    /// # Errors
+    /// The journal can't be made durable, or the service manager can't be asked any more: nothing more is tried.
+    pub fn perform(&mut self, program: &Program) -> Result<End> {
+        let end = self.sequence(&program.before)?;
+        if end != End::Done {
+            return Ok(end);
+        }
+        let lanes = program.lanes.iter().map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
+        let end = self.lanes(lanes.collect())?;
+        if end != End::Done {
+            return Ok(end);
+        }
+        self.sequence(&program.after)
+    }
+
+    fn sequence(&mut self, steps: &[Step]) -> Result<End> {
+        self.lanes(VecDeque::from([Progress::new(None, steps)]))
+    }
+
+    fn lanes(&mut self, mut waiting: VecDeque<Progress<'_>>) -> Result<End> {
+        let mut active: Vec<Progress<'_>> = Vec::new();
+        let mut failures = Vec::new();
+        loop {
+            let interrupted = self.interrupt.load(Ordering::Relaxed);
+            if failures.is_empty() && !interrupted {
+                while active.iter().filter(|l| l.in_flight()).count() < self.settings.parallel {
+                    let Some(lane) = waiting.pop_front() else { break };
+                    active.push(lane);
+                }
+            }
+            let ready = self.look_at_all(&mut active, &mut failures)?;
+            if !ready.is_empty() {
+                self.journal.sync()?;
+                for lane in ready {
+                    self.begin(&mut active[lane], &mut failures)?;
+                }
+                continue;
+            }
+            active.retain(|lane| !matches!(lane.at, At::Over));
+            if active.is_empty() {
+                if failures.is_empty() && !interrupted && !waiting.is_empty() {
+                    continue;
+                }
+                self.journal.sync()?;
+                return Ok(if failures.is_empty() && waiting.is_empty() {
+                    End::Done
+                } else {
+                    End::Stopped { failures, interrupted }
+                });
+            }
+            self.wait(&mut active, &mut failures)?;
+        }
+    }
+
+    /// Passes over what is done already and writes the intents of what is ready; the lanes that are.
+    fn look_at_all(
+        &mut self,
+        active: &mut [Progress<'_>],
+        failures: &mut Vec<(StepId, String)>,
+    ) -> Result<Vec<usize>> {
+        let mut ready = Vec::new();
+        for (n, lane) in active.iter_mut().enumerate() {
+            while matches!(lane.at, At::Next) {
+                let Some(step) = lane.steps.get(lane.next) else {
+                    lane.at = At::Over;
+                    if let Some(signer) = lane.signer {
+                        (self.events)(Event::LaneDone { signer });
+                    }
+                    break;
+                };
+                match self.look(&step.action)? {
+                    Readiness::Done => self.done(lane, step, true)?,
+                    Readiness::Ready => {
+                        self.journal.append(&Record::Intent { step: step.id.clone() })?;
+                        ready.push(n);
+                        break;
+                    }
+                    Readiness::Drifted { found } => self.failed(lane, step, found, failures)?,
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    fn begin(
+        &mut self,
+        lane: &mut Progress<'_>,
+        failures: &mut Vec<(StepId, String)>,
+    ) -> Result<()> {
+        let step = &lane.steps[lane.next];
+        (self.events)(Event::Doing { signer: lane.signer, step });
+        hold_before(&step.id);
+        let now = self.host.clock.elapsed();
+        match self.act(step) {
+            Ok(Begun::Finished) => self.done(lane, step, false)?,
+            Ok(Begun::Job(ticket)) => {
+                lane.at = At::Job { ticket, deadline: now + self.settings.job_limit };
+            }
+            Ok(Begun::Watching(run)) => {
+                lane.at = At::Watching { until: now + self.settings.soak, run };
+            }
+            Err(error) => self.failed(lane, step, format!("{error:#}"), failures)?,
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, active: &mut [Progress<'_>], failures: &mut Vec<(StepId, String)>) -> Result<()> {
+        let now = self.host.clock.elapsed();
+        let next = active.iter().filter_map(|lane| match &lane.at {
+            At::Job { deadline, .. } => Some(*deadline),
+            At::Watching { until, .. } => Some(*until),
+            At::Next | At::Over => None,
+        });
+        let within = next.min().unwrap_or(now).saturating_sub(now);
+        if let Some(end) = self.host.services.next_end(within)? {
+            // Ends of jobs that others began pass by.
+            let lane = active
+                .iter_mut()
+                .find(|l| matches!(&l.at, At::Job { ticket, .. } if *ticket == end.ticket));
+            if let Some(lane) = lane {
+                let step = &lane.steps[lane.next];
+                match perform::job_failure(&step.action, &end.result) {
+                    None => self.done(lane, step, false)?,
+                    Some(error) => self.failed(lane, step, error, failures)?,
+                }
+            }
+            return Ok(());
+        }
+        let now = self.host.clock.elapsed();
+        for lane in active {
+            let step = lane.steps.get(lane.next);
+            match (&lane.at, step) {
+                (At::Job { deadline, .. }, Some(step)) if now >= *deadline => {
+                    let error = "systemd didn't end the job in time; see `systemctl list-jobs`";
+                    self.failed(lane, step, error.into(), failures)?;
+                }
+                (At::Watching { until, run }, Some(step)) if now >= *until => {
+                    match self.watched(&step.action, run)? {
+                        None => self.done(lane, step, false)?,
+                        Some(error) => self.failed(lane, step, error, failures)?,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, lane: &mut Progress<'_>, step: &Step, already: bool) -> Result<()> {
+        self.journal.append(&Record::Done { step: step.id.clone(), already })?;
+        if !already {
+            self.changed = !matches!(step.action, Action::Reload);
+        }
+        lane.next += 1;
+        lane.at = At::Next;
+        (self.events)(Event::Done { signer: lane.signer, step, already });
+        Ok(())
+    }
+
+    fn failed(
+        &mut self,
+        lane: &mut Progress<'_>,
+        step: &Step,
+        error: String,
+        failures: &mut Vec<(StepId, String)>,
+    ) -> Result<()> {
+        self.journal.append(&Record::Failed { step: step.id.clone(), error: error.clone() })?;
+        lane.at = At::Over;
+        (self.events)(Event::Failed { signer: lane.signer, step, error: &error });
+        failures.push((step.id.clone(), error));
+        Ok(())
+    }
+}
+
+/// Lets a test hold kmsctl right before a step's effect, its intent durable, until the machine is cut off.
+#[cfg(feature = "failpoints")]
+fn hold_before(step: &StepId) {
+    if std::env::var("KMSCTL_HOLD_BEFORE").is_ok_and(|held| held == step.0) {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn hold_before(_step: &StepId) {}

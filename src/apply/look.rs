@@ -1,0 +1,197 @@
+//! Looks at what is really there for a step: done, ready, or neither.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{Readiness, Run};
+use crate::discover;
+use crate::host::{Entry, Files};
+use crate::inventory::StateReading;
+use crate::paths::ManagedPath;
+use crate::plan::steps::Action;
+use crate::plan::{ChainFile, Content, Role};
+use crate::render;
+use crate::unit::UnitName;
+
+fn drifted(found: impl Into<String>) -> Readiness {
+    Readiness::Drifted { found: found.into() }
+}
+
+fn ready_unless(done: bool) -> Readiness {
+    if done { Readiness::Done } else { Readiness::Ready }
+}
+
+impl Run<'_> {
+    pub(super) fn look(&mut self, action: &Action) -> Result<Readiness> {
+        let files = &*self.host.files;
+        match action {
+            Action::MakeFolder { path } => Ok(match entry(files, path.as_path())? {
+                None => Readiness::Ready,
+                Some(Entry::Folder(_)) => Readiness::Done,
+                Some(_) => drifted(format!("{path} is no folder: take away what is there")),
+            }),
+            Action::Write { role, path, content } => look_at_write(files, *role, path, content),
+            Action::Remove { role, path, content } => look_at_remove(files, *role, path, content),
+            Action::RemoveFolder { path } => Ok(match entry(files, path.as_path())? {
+                Some(Entry::Folder(_)) => {
+                    // Others' files in it stay, and the folder with them.
+                    let names = files.list(path.as_path()).with_context(|| format!("reading {path}"))?;
+                    ready_unless(!names.is_empty())
+                }
+                _ => Readiness::Done,
+            }),
+            Action::CloseFence { unit } => {
+                let marker = ManagedPath::fence(unit);
+                Ok(ready_unless(entry(files, marker.as_path())?.is_some()))
+            }
+            Action::OpenFence { unit } => {
+                let marker = ManagedPath::fence(unit);
+                Ok(ready_unless(entry(files, marker.as_path())?.is_none()))
+            }
+            Action::Reload => Ok(ready_unless(!self.changed)),
+            Action::Enable { links, .. } => Ok(ready_unless(existing(files, links)? == links.len())),
+            Action::Disable { links, .. } => Ok(ready_unless(existing(files, links)? == 0)),
+            Action::Stop { unit } => {
+                Ok(ready_unless(!self.host.services.run_state(unit)?.is_up()))
+            }
+            Action::ProveStopped { unit, other, configs } => {
+                self.look_at_stopped(unit, other, configs)
+            }
+            Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
+            Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
+            Action::Start { unit } => {
+                let run = self.host.services.run_state(unit)?;
+                Ok(ready_unless(run.active == "active" && run.sub == "running"))
+            }
+        }
+    }
+
+    /// Rule S4. Unknown counts as running.
+    fn look_at_stopped(
+        &mut self,
+        unit: &UnitName,
+        other: &UnitName,
+        configs: &[PathBuf],
+    ) -> Result<Readiness> {
+        let run = self.host.services.run_state(unit)?;
+        if run.is_up() || run.main_pid != 0 {
+            return Ok(drifted(format!("{unit} is {} ({}), not stopped", run.active, run.sub)));
+        }
+        let left = self.host.processes.in_unit(unit, &run.control_group)?;
+        if !left.is_empty() {
+            return Ok(drifted(format!("{unit} is stopped, and its processes {left:?} still run")));
+        }
+        for process in self.host.processes.signers()? {
+            if process.unit.as_deref() == Some(other.as_str()) {
+                continue;
+            }
+            let concerns = match &process.config {
+                Some(config) => configs.contains(config),
+                None => true,
+            };
+            if concerns {
+                return Ok(drifted(format!(
+                    "process {} still runs tmkms on {}; end it before anything else",
+                    process.pid,
+                    process.config.as_deref().unwrap_or(Path::new("a config that can't be read")).display()
+                )));
+            }
+        }
+        Ok(Readiness::Done)
+    }
+
+    /// Rule S6.
+    fn look_at_heights(&self, files: &[ChainFile]) -> Readiness {
+        for file in files {
+            let path = &file.state_file;
+            let known = self.ledger.highest(path);
+            let found = match (discover::state(&*self.host.files, path), known) {
+                (StateReading::Missing, None) => continue,
+                (StateReading::Read(state), known) if known.is_none_or(|k| state >= k) => continue,
+                (StateReading::Read(state), _) => format!("is at {state}"),
+                (StateReading::Missing, _) => "is missing".into(),
+                (StateReading::Link, _) => "is a link".into(),
+                (StateReading::Unreadable(why), _) => format!("can't be read: {why}"),
+            };
+            let known = known.map(|k| format!(", and a journal saw it at {k}")).unwrap_or_default();
+            return drifted(format!(
+                "{} {found}{known}: starting on it could sign twice; find the right file",
+                path.display()
+            ));
+        }
+        Readiness::Done
+    }
+}
+
+fn entry(files: &dyn Files, path: &Path) -> Result<Option<Entry>> {
+    files.entry(path).with_context(|| format!("looking at {}", path.display()))
+}
+
+fn existing(files: &dyn Files, links: &[PathBuf]) -> Result<usize> {
+    let mut count = 0;
+    for link in links {
+        count += usize::from(entry(files, link)?.is_some());
+    }
+    Ok(count)
+}
+
+/// The text that a file is to hold, its source read anew.
+pub(super) fn wanted(files: &dyn Files, role: Role, content: &Content) -> Result<String, String> {
+    let source = match content {
+        Content::Text { .. } => None,
+        Content::Derived { source, .. } => Some(read_text(files, source)?),
+    };
+    render::text(role, content, source.as_deref())
+}
+
+fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
+    let explain = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let bytes = files.read(path).map_err(|e: io::Error| explain(&e))?;
+    String::from_utf8(bytes).map_err(|_| explain(&"it isn't UTF-8"))
+}
+
+fn look_at_write(
+    files: &dyn Files,
+    role: Role,
+    path: &ManagedPath,
+    content: &Content,
+) -> Result<Readiness> {
+    let text = match wanted(files, role, content) {
+        Ok(text) => text,
+        Err(why) => return Ok(drifted(format!("{why}; plan again"))),
+    };
+    Ok(match entry(files, path.as_path())? {
+        None => Readiness::Ready,
+        Some(Entry::File(_)) => {
+            let bytes = files.read(path.as_path()).with_context(|| format!("reading {path}"))?;
+            if bytes == text.as_bytes() {
+                Readiness::Done
+            } else {
+                drifted(format!(
+                    "{path} is no longer the plan's: look at what changed it, `kmsctl unstage`, then stage again"
+                ))
+            }
+        }
+        Some(_) => drifted(format!("{path} is no regular file: take away what is there")),
+    })
+}
+
+fn look_at_remove(
+    files: &dyn Files,
+    role: Role,
+    path: &ManagedPath,
+    content: &Content,
+) -> Result<Readiness> {
+    Ok(match entry(files, path.as_path())? {
+        None => Readiness::Done,
+        Some(Entry::File(_)) => match read_text(files, path.as_path()) {
+            Ok(text) if render::is_result(role, content, &text) => Readiness::Ready,
+            _ => drifted(format!(
+                "{path} was changed since it was staged: look at it, then take it away by hand"
+            )),
+        },
+        Some(_) => drifted(format!("{path} is no regular file: take it away by hand")),
+    })
+}

@@ -1,0 +1,206 @@
+//! Performs a step whose intent is durable.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tmkms_core::state::SignState;
+
+use super::{Begun, Run, look};
+use crate::discover;
+use crate::host::{Entry, Job, Like};
+use crate::inventory::{RunState, StateReading};
+use crate::journal::Record;
+use crate::paths::ManagedPath;
+use crate::plan::steps::{Action, Step};
+use crate::plan::{ChainFile, Content};
+use crate::unit::UnitName;
+
+impl Run<'_> {
+    pub(super) fn act(&mut self, step: &Step) -> Result<Begun> {
+        match &step.action {
+            Action::MakeFolder { path } => {
+                self.host.files.create_folder(path).with_context(|| format!("making {path}"))?;
+            }
+            Action::Write { role, path, content } => {
+                let files = &*self.host.files;
+                let text = look::wanted(files, *role, content).map_err(anyhow::Error::msg)?;
+                let like = match content {
+                    Content::Derived { source, .. } => Like::File(source.clone()),
+                    Content::Text { .. } => Like::Plain,
+                };
+                files
+                    .create(path, text.as_bytes(), &like)
+                    .with_context(|| format!("writing {path}"))?;
+            }
+            Action::Remove { path, .. } | Action::RemoveFolder { path } => {
+                self.host.files.remove(path).with_context(|| format!("removing {path}"))?;
+            }
+            Action::CloseFence { unit } => {
+                let marker = ManagedPath::fence(unit);
+                let text = format!("{unit} doesn't start while this file exists. `kmsctl status` says why.\n");
+                self.host
+                    .files
+                    .create(&marker, text.as_bytes(), &Like::Plain)
+                    .with_context(|| format!("writing {marker}"))?;
+            }
+            Action::OpenFence { unit } => {
+                let marker = ManagedPath::fence(unit);
+                self.host.files.remove(&marker).with_context(|| format!("removing {marker}"))?;
+            }
+            Action::Reload => self.host.services.reload()?,
+            Action::Enable { units, links } => self.enable(units, links)?,
+            Action::Disable { units, links } => {
+                let removed = self.host.services.disable(units)?;
+                expected("removed", &removed, links)?;
+                self.sync_folders(links)?;
+            }
+            Action::Stop { unit } => {
+                return Ok(Begun::Job(self.host.services.begin(&Job::Stop(unit.clone()))?));
+            }
+            Action::Start { unit } => {
+                return Ok(Begun::Job(self.host.services.begin(&Job::Start(unit.clone()))?));
+            }
+            Action::Record { files } => self.record(step, files)?,
+            Action::Watch { unit, .. } => {
+                let run = self.host.services.run_state(unit)?;
+                if let Some(error) = not_running(unit, &run) {
+                    bail!(error);
+                }
+                return Ok(Begun::Watching(run));
+            }
+            // Conditions: looking at them is all there is to do.
+            Action::ProveStopped { .. } | Action::CheckHeights { .. } => {}
+        }
+        Ok(Begun::Finished)
+    }
+
+    fn enable(&mut self, units: &[UnitName], links: &[PathBuf]) -> Result<()> {
+        let made = self.host.services.enable(units)?;
+        if let Err(error) = expected("made", &made, links) {
+            self.host.services.disable(units).context("taking back what enabling made")?;
+            return Err(error);
+        }
+        for link in links {
+            let entry = self.host.files.entry(link);
+            if !matches!(entry, Ok(Some(Entry::Link(_)))) {
+                bail!("systemd didn't make {}: the unit's [Install] doesn't ask for it", link.display());
+            }
+        }
+        self.sync_folders(links)
+    }
+
+    /// systemd doesn't.
+    fn sync_folders(&self, links: &[PathBuf]) -> Result<()> {
+        let folders: BTreeSet<&Path> = links.iter().filter_map(|l| l.parent()).collect();
+        for folder in folders {
+            match self.host.files.sync_folder(folder) {
+                // The last link took its folder with it.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    let above = folder.parent().unwrap_or(Path::new("/"));
+                    self.host.files.sync_folder(above)
+                }
+                other => other,
+            }
+            .with_context(|| format!("making {} durable", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Rule S5: the bytes go into the journal, and the file itself is made durable, which tmkms never does.
+    fn record(&mut self, step: &Step, files: &[ChainFile]) -> Result<()> {
+        for file in files {
+            let path = &file.state_file;
+            let reading = discover::state(&*self.host.files, path);
+            let state = match reading {
+                StateReading::Read(state) => state,
+                // A unit that never started has no state yet.
+                StateReading::Missing if self.ledger.highest(path).is_none() => continue,
+                StateReading::Missing => bail!("{} is missing", path.display()),
+                StateReading::Link => bail!("{} is a link", path.display()),
+                StateReading::Unreadable(why) => bail!("{}: {why}", path.display()),
+            };
+            self.host
+                .files
+                .sync(path)
+                .with_context(|| format!("making {} durable", path.display()))?;
+            let bytes = self
+                .host
+                .files
+                .read(path)
+                .with_context(|| format!("reading {}", path.display()))?;
+            if SignState::parse(&bytes).ok() != Some(state) {
+                bail!("{} changed while it was read: something still signs", path.display());
+            }
+            let bytes = String::from_utf8(bytes)
+                .with_context(|| format!("{} isn't UTF-8", path.display()))?;
+            self.journal.append(&Record::State {
+                step: step.id.clone(),
+                chain: file.chain.clone(),
+                state_file: path.clone(),
+                state,
+                bytes,
+                at: self.host.clock.now(),
+            })?;
+            self.ledger.saw(path, state);
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a watched unit after its time.
+    pub(super) fn watched(&mut self, action: &Action, before: &RunState) -> Result<Option<String>> {
+        let Action::Watch { unit, files } = action else { return Ok(None) };
+        let run = self.host.services.run_state(unit)?;
+        if let Some(error) = not_running(unit, &run) {
+            return Ok(Some(error));
+        }
+        if run.invocation != before.invocation || run.restarts != before.restarts {
+            return Ok(Some(format!(
+                "{unit} was restarted while it was watched; see `journalctl -u {unit}`"
+            )));
+        }
+        for file in files {
+            let path = file.state_file.display();
+            match discover::state(&*self.host.files, &file.state_file) {
+                StateReading::Read(_) => {}
+                // tmkms creates it at its start.
+                StateReading::Missing => return Ok(Some(format!("{unit} runs without {path}"))),
+                StateReading::Link => return Ok(Some(format!("{path} is a link"))),
+                StateReading::Unreadable(why) => return Ok(Some(format!("{path}: {why}"))),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
+    (run.active != "active" || run.sub != "running").then(|| {
+        format!("{unit} is {} ({}) after its start; see `journalctl -u {unit}`", run.active, run.sub)
+    })
+}
+
+fn expected(what: &str, changed: &[PathBuf], planned: &[PathBuf]) -> Result<()> {
+    if let Some(link) = changed.iter().find(|c| !planned.contains(c)) {
+        bail!("systemd {what} {}, which the plan doesn't name", link.display());
+    }
+    Ok(())
+}
+
+/// Why a job's result is no success. `done` alone is one, and says nothing yet about a running program.
+pub(super) fn job_failure(action: &Action, result: &str) -> Option<String> {
+    if result == "done" {
+        return None;
+    }
+    let (Action::Start { unit } | Action::Stop { unit }) = action else {
+        return Some(format!("systemd's job ended as {result}"));
+    };
+    let verb = if matches!(action, Action::Start { .. }) { "start" } else { "stop" };
+    let why = match result {
+        "assert" => "its fence is closed: another hand closed it".to_owned(),
+        "canceled" => "another request took its place".to_owned(),
+        "timeout" => "it took longer than the unit allows".to_owned(),
+        "dependency" => "a unit that it needs failed".to_owned(),
+        other => other.to_owned(),
+    };
+    Some(format!("systemd couldn't {verb} {unit}: {why}; see `journalctl -u {unit}`"))
+}

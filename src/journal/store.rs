@@ -1,0 +1,168 @@
+//! Journals on the host's memory: opening, appending, reading all of them back.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
+use crate::host::Host;
+use crate::host::memory::Log;
+use crate::plan::Plan;
+use crate::plan::steps::Program;
+
+const FOLDER: &str = "operations";
+
+fn name(operation: OperationId, piece: &str) -> String {
+    format!("{FOLDER}/{:04}/{piece}", operation.0)
+}
+
+/// Every operation of a host, oldest first.
+#[derive(Debug, Default)]
+pub struct History(pub Vec<Journal>);
+
+impl History {
+    /// Reads all journals.
+    ///
+    /// # Errors
+    /// A journal that can't be trusted; the message names its file.
+    pub fn read(host: &Host) -> Result<History> {
+        let mut journals = Vec::new();
+        for entry in host.memory.list(FOLDER)? {
+            let Ok(operation) = entry.parse::<OperationId>() else { continue };
+            let piece = name(operation, "journal");
+            let Some(bytes) = host.memory.read(&piece)? else { continue };
+            let path = host.memory.path(&piece);
+            // Nothing was done before the first record was durable.
+            if let Some(journal) = Journal::parse(&bytes).with_context(|| path.display().to_string())? {
+                ensure!(
+                    journal.operation == operation,
+                    "{}: it is operation {}'s journal, in another's place",
+                    path.display(),
+                    journal.operation
+                );
+                journals.push(journal);
+            }
+        }
+        Ok(History(journals))
+    }
+
+    pub fn newest(&self) -> Option<&Journal> {
+        self.0.last()
+    }
+
+    /// The newest operation, if it neither ended nor was superseded.
+    pub fn open(&self) -> Option<&Journal> {
+        self.newest().filter(|j| j.ending().is_none())
+    }
+
+    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
+    pub fn last_switch(&self) -> Option<&Journal> {
+        let mut undone = Vec::new();
+        for journal in self.0.iter().rev() {
+            match journal.verb {
+                Verb::Rollback => undone.extend(journal.supersedes),
+                Verb::Apply if journal.switched() && !undone.contains(&journal.operation) => {
+                    return Some(journal);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    pub fn get(&self, operation: OperationId) -> Option<&Journal> {
+        self.0.iter().find(|j| j.operation == operation)
+    }
+
+    fn next_id(&self, host: &Host) -> Result<OperationId> {
+        // Folders without a readable first record count too: their numbers were given.
+        let folders = host.memory.list(FOLDER)?;
+        let given = folders.iter().filter_map(|f| f.parse::<u32>().ok()).max().unwrap_or(0);
+        Ok(OperationId(given + 1))
+    }
+}
+
+/// The journal of the operation that runs now.
+pub struct Writer {
+    log: Box<dyn Log>,
+    written: u64,
+    durable: u64,
+    pending: Vec<u8>,
+}
+
+/// What an operation starts from.
+pub struct Opening<'a> {
+    pub verb: Verb,
+    pub supersedes: Option<OperationId>,
+    pub plan: &'a Plan,
+    pub program: &'a Program,
+}
+
+impl Writer {
+    /// Opens a new operation: its first record is durable, and room for the rest is allocated (rule S8).
+    pub fn open(host: &Host, history: &History, opening: &Opening<'_>) -> Result<(Writer, OperationId)> {
+        let operation = history.next_id(host)?;
+        let piece = name(operation, "journal");
+        let path = host.memory.path(&piece);
+        let log = host.memory.log(&piece, 0)?;
+        let mut writer = Writer { log, written: 0, durable: 0, pending: Vec::new() };
+        writer.append(&Record::Opened {
+            format_version: FORMAT_VERSION,
+            operation,
+            verb: opening.verb,
+            supersedes: opening.supersedes,
+            kmsctl: env!("CARGO_PKG_VERSION").to_owned(),
+            by: host.processes.operator(),
+            at: host.clock.now(),
+            plan: Box::new(opening.plan.clone()),
+            program: Box::new(opening.program.clone()),
+        })?;
+        let room = writer.pending.len() as u64 + 4096 + 1024 * opening.program.steps().count() as u64;
+        writer
+            .log
+            .reserve(room)
+            .with_context(|| format!("{}: no room for the operation's journal", path.display()))?;
+        writer.sync()?;
+        Ok((writer, operation))
+    }
+
+    /// Goes on with an operation that a death left open; what was torn is cut off.
+    pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
+        let log = host.memory.log(&name(journal.operation, "journal"), journal.length)?;
+        let written = 1 + journal.records.len() as u64;
+        let mut writer = Writer { log, written, durable: written, pending: Vec::new() };
+        writer.append(&Record::Resumed { by: host.processes.operator(), at: host.clock.now() })?;
+        writer.sync()?;
+        Ok(writer)
+    }
+
+    /// Adds a record; durable only after [`Writer::sync`].
+    pub fn append(&mut self, record: &Record) -> Result<()> {
+        self.pending.extend_from_slice(line(self.written, self.durable, record)?.as_bytes());
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// A failed write or fsync. It must not be tried again: the kernel may have dropped what it couldn't write.
+    pub fn sync(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.log.append(&self.pending).context("writing the journal")?;
+            self.pending.clear();
+        }
+        self.log.sync().context("making the journal durable")?;
+        self.durable = self.written;
+        Ok(())
+    }
+
+    pub fn close(&mut self, host: &Host, ending: Ending) -> Result<()> {
+        self.append(&Record::Closed { ending, at: host.clock.now() })?;
+        self.sync()
+    }
+}
+
+/// Keeps the way back beside the journal, for a reader.
+pub fn keep_rollback(host: &Host, operation: OperationId, program: &Program) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(program)?;
+    host.memory.replace(&name(operation, "rollback.json"), &bytes)
+}

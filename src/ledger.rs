@@ -1,0 +1,123 @@
+//! What all journals of a host know together: which state file belongs to which key and chain, how far each ever was,
+//! which files kmsctl wrote. Pure: folded from records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use tmkms_core::config::KeyRef;
+use tmkms_core::state::SignState;
+
+use crate::journal::{Journal, Record};
+use crate::paths::ManagedPath;
+use crate::plan::steps::{Action, StepId};
+use crate::plan::{ChainFile, Plan};
+
+/// The fold of every journal on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// The highest point ever journalled for a state file.
+    heights: BTreeMap<PathBuf, SignState>,
+    /// Key and chain to state file, as operations that began used them.
+    files: Vec<ChainFile>,
+    /// Files and folders that kmsctl made and hasn't taken away.
+    pub written: BTreeSet<ManagedPath>,
+}
+
+/// Whether two references name one key: a YubiHSM is known by its serial number where both give one, else by its
+/// connector.
+pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
+    match (a, b) {
+        (
+            KeyRef::Yubihsm { serial: s1, connector: c1, key: k1 },
+            KeyRef::Yubihsm { serial: s2, connector: c2, key: k2 },
+        ) => {
+            let device = match (s1, s2) {
+                (Some(s1), Some(s2)) => s1 == s2,
+                _ => c1 == c2,
+            };
+            device && k1 == k2
+        }
+        _ => a == b,
+    }
+}
+
+/// Whether two lists of keys have one in common.
+pub fn share_key(a: &[KeyRef], b: &[KeyRef]) -> bool {
+    a.iter().any(|a| b.iter().any(|b| same_key(a, b)))
+}
+
+impl Ledger {
+    /// Folds journals, oldest first.
+    pub fn of<'a>(journals: impl IntoIterator<Item = &'a Journal>) -> Ledger {
+        let mut ledger = Ledger::default();
+        for journal in journals {
+            ledger.add(journal);
+        }
+        ledger
+    }
+
+    fn add(&mut self, journal: &Journal) {
+        let actions: BTreeMap<&StepId, &Action> =
+            journal.program.steps().map(|s| (&s.id, &s.action)).collect();
+        for record in &journal.records {
+            match record {
+                Record::Intent { step } => {
+                    if let Some(action) = actions.get(step) {
+                        self.intended(action);
+                    }
+                }
+                Record::Done { step, .. } => {
+                    if let Some(Action::Remove { path, .. } | Action::RemoveFolder { path }) =
+                        actions.get(step)
+                    {
+                        self.written.remove(path);
+                    }
+                }
+                Record::State { state_file, state, .. } => self.saw(state_file, *state),
+                _ => {}
+            }
+        }
+        if journal.switched() {
+            self.used(&journal.plan);
+        }
+    }
+
+    /// An intent is written only where nothing was: what is there later, we may have written.
+    fn intended(&mut self, action: &Action) {
+        match action {
+            Action::MakeFolder { path } | Action::Write { path, .. } => {
+                self.written.insert(path.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn used(&mut self, plan: &Plan) {
+        for moving in &plan.moves {
+            for file in moving.old_chains().chain(moving.new_chains()) {
+                if !self.files.contains(file) {
+                    self.files.push(file.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes how far a state file was.
+    pub fn saw(&mut self, file: &Path, state: SignState) {
+        let highest = self.heights.entry(file.to_owned()).or_insert(state);
+        *highest = state.max(*highest);
+    }
+
+    /// The highest point ever journalled for a state file.
+    pub fn highest(&self, file: &Path) -> Option<SignState> {
+        self.heights.get(file).copied()
+    }
+
+    /// Where a key's state for a chain is kept, as far as any journal knows (rule S2).
+    pub fn state_file(&self, keys: &[KeyRef], chain: &str) -> Option<&Path> {
+        self.files
+            .iter()
+            .find(|f| f.chain == chain && share_key(&f.keys, keys))
+            .map(|f| f.state_file.as_path())
+    }
+}

@@ -1,0 +1,260 @@
+//! A plan: what will be done to which signer, with every byte rendered and every effect chosen, and the findings that
+//! speak against it.
+//!
+//! Planning is pure: the same inputs give the same plan and the same id. Heights, process ids and times are told in a
+//! plan and are no inputs. `apply` decides nothing: it plans once more, compares, and performs.
+
+pub mod decide;
+pub mod naming;
+pub mod safety;
+pub mod steps;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tmkms_core::chain_id::ChainId;
+use tmkms_core::config::KeyRef;
+use tmkms_core::edit::Edit;
+use tmkms_core::protocol::ProtocolVersion;
+
+use crate::finding::{Code, Finding};
+use crate::inventory::StateReading;
+use crate::paths::ManagedPath;
+use crate::unit::UnitName;
+
+/// The format of a saved plan that this kmsctl writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What the operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    pub new_chain: ChainId,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from_chain: Option<ChainId>,
+    /// Only these; all that sign the old chain where empty.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub signers: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suffix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub protocol: Option<ProtocolVersion>,
+    /// How far apart the heights of the moving chain may be, in blocks.
+    pub max_spread: u64,
+    /// Findings that the operator overrules.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub accept: BTreeSet<Code>,
+}
+
+/// SHA-256 over what it names, in hex. Secrets in a config are cut out before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    pub fn of(bytes: &[u8]) -> Fingerprint {
+        let digest = Sha256::digest(bytes);
+        Fingerprint(digest.iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    /// The first 16 digits.
+    pub fn short(&self) -> &str {
+        self.0.get(..16).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub format_version: u32,
+    /// Of everything but `observed` and `findings`.
+    pub id: String,
+    pub request: Request,
+    /// What goes into the new names, such as `v3`.
+    pub suffix: String,
+    /// The chain that is left; none when nothing is to be done.
+    pub from: Option<ChainId>,
+    pub moves: Vec<Move>,
+    /// The files that the plan was made from, secrets cut out.
+    pub inputs: Vec<Input>,
+    pub observed: Observed,
+    pub findings: Vec<Finding>,
+}
+
+/// A file that the plan was made from, as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// What was seen when the plan was made; told, and no input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    pub host: String,
+    pub at: jiff::Timestamp,
+    pub heights: Vec<Height>,
+}
+
+/// What a state file said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Height {
+    pub signer: String,
+    pub chain: String,
+    pub state_file: PathBuf,
+    pub reading: StateReading,
+}
+
+/// One signer's way from its old unit to its new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    pub signer: String,
+    pub old: UnitName,
+    pub new: UnitName,
+    /// The old unit runs, so the new one is started.
+    pub start: bool,
+    /// The links that enable the old unit; empty when it isn't enabled, and then the new one won't be.
+    pub old_links: Vec<PathBuf>,
+    pub new_links: Vec<PathBuf>,
+    pub program: PathBuf,
+    pub old_config: PathBuf,
+    pub new_config: PathBuf,
+    pub chains: Vec<ChainMove>,
+    /// Chains of the same process that stay as they are, and are dark while it restarts.
+    pub stays: Vec<ChainFile>,
+    /// In the order of writing.
+    pub files: Vec<NewFile>,
+}
+
+/// A chain that a signer signs, and where it keeps its state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainFile {
+    pub chain: String,
+    pub state_file: PathBuf,
+    pub keys: Vec<KeyRef>,
+}
+
+/// A chain id that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainMove {
+    pub old: ChainFile,
+    pub new: ChainFile,
+}
+
+impl Move {
+    /// What the new process signs.
+    pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
+        self.chains.iter().map(|c| &c.new).chain(&self.stays)
+    }
+
+    /// What the old process signs.
+    pub fn old_chains(&self) -> impl Iterator<Item = &ChainFile> {
+        self.chains.iter().map(|c| &c.old).chain(&self.stays)
+    }
+}
+
+/// A file that staging writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewFile {
+    pub role: Role,
+    pub path: ManagedPath,
+    pub content: Content,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Config,
+    Unit,
+    /// A drop-in of the old unit, copied.
+    DropIn,
+    /// kmsctl's own drop-in, which lets the marker decide.
+    Fence,
+}
+
+/// What a new file holds.
+///
+/// A derived file is kept as edits to its source and never as its whole text: a config may hold a password, and a plan
+/// must not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Content {
+    Derived {
+        source: PathBuf,
+        /// Of the source's text, secrets cut out.
+        fingerprint: Fingerprint,
+        /// Of the new text, secrets cut out.
+        result: Fingerprint,
+        edits: Vec<Change>,
+    },
+    Text {
+        text: String,
+    },
+}
+
+/// An edit and its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    pub edit: Edit,
+    pub why: String,
+}
+
+impl Plan {
+    /// The id of a plan's content.
+    pub fn compute_id(&self) -> String {
+        let content = (&self.format_version, &self.request, &self.suffix, &self.from, &self.moves, &self.inputs);
+        // Serialising plain data to memory can't fail; an empty text would only make the ids differ.
+        let bytes = serde_json::to_vec(&content).unwrap_or_default();
+        Fingerprint::of(&bytes).short().to_owned()
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|f| f.blocks())
+    }
+
+    /// How many files staging writes.
+    pub fn file_count(&self) -> usize {
+        self.moves.iter().map(|m| m.files.len()).sum()
+    }
+
+    /// Reads a saved plan.
+    ///
+    /// # Errors
+    /// Not a plan, a newer format (both versions named), or a content that doesn't fit its id.
+    pub fn parse(bytes: &[u8]) -> anyhow::Result<Plan> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes)?;
+        anyhow::ensure!(
+            version.format_version == FORMAT_VERSION,
+            "the plan has format {} and this kmsctl reads format {FORMAT_VERSION}; plan again with this kmsctl",
+            version.format_version
+        );
+        let plan: Plan = serde_json::from_slice(bytes)?;
+        anyhow::ensure!(
+            plan.compute_id() == plan.id,
+            "the plan's content doesn't fit its id {}: it was changed by hand; plan again",
+            plan.id
+        );
+        Ok(plan)
+    }
+}

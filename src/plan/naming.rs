@@ -1,0 +1,94 @@
+//! New names: where the suffix goes, and what it is.
+
+use std::path::{Path, PathBuf};
+
+use tmkms_core::chain_id::ChainId;
+
+use crate::unit::{UnitName, without_revision};
+
+/// The suffix of a move: the one given, or `v` and the new id's revision.
+///
+/// # Errors
+/// An id without a revision, or a suffix that can't be part of a unit's name.
+pub fn suffix(new_chain: &ChainId, given: Option<&str>) -> Result<String, String> {
+    match given {
+        Some(given) => {
+            let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if given.is_empty() || given.len() > 32 || !given.bytes().all(legal) {
+                return Err(format!(
+                    "--suffix {given:?}: use 1 to 32 letters, digits, `-` or `_`; it becomes part of unit and file names"
+                ));
+            }
+            Ok(given.to_owned())
+        }
+        None => new_chain.revision().map(|revision| format!("v{revision}")).ok_or_else(|| {
+            format!(
+                "the chain id {new_chain} has no revision (`name-3`) to name the new files by; give one with --suffix, \
+                 for example `--suffix v3`"
+            )
+        }),
+    }
+}
+
+/// A file's new name: the suffix before the extension, in place of an earlier `.vN`.
+pub fn file_name(name: &str, suffix: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => {
+            format!("{}.{suffix}.{extension}", without_revision(stem))
+        }
+        _ => format!("{name}.{suffix}"),
+    }
+}
+
+/// A path's new name, as the path was written: relative stays relative.
+pub fn path(old: &str, suffix: &str) -> String {
+    match old.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/{}", file_name(name, suffix)),
+        None => file_name(old, suffix),
+    }
+}
+
+/// The new unit of a signer.
+///
+/// # Errors
+/// A name that systemd wouldn't take.
+pub fn unit(old: &UnitName, suffix: &str) -> Result<UnitName, String> {
+    format!("{}.{suffix}.service", without_revision(old.stem()))
+        .parse::<UnitName>()
+        .map_err(|e| e.to_string())
+}
+
+/// A link that enables the new unit where one enables the old.
+pub fn link(old: &Path, new: &UnitName) -> PathBuf {
+    old.with_file_name(new.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suffix_goes_before_the_extension_and_replaces_the_last_one() {
+        for (old, new) in [
+            ("tmkms.01.toml", "tmkms.01.v3.toml"),
+            ("tmkms.01.v2.toml", "tmkms.01.v3.toml"),
+            ("commercio_priv_validator_state01.json", "commercio_priv_validator_state01.v3.json"),
+            ("state", "state.v3"),
+            (".hidden", ".hidden.v3"),
+        ] {
+            assert_eq!(file_name(old, "v3"), new);
+        }
+        assert_eq!(path("state/a.json", "v3"), "state/a.v3.json");
+        let unit = |name: &str| super::unit(&name.parse().unwrap(), "v4").unwrap().to_string();
+        assert_eq!(unit("tmkms-01.service"), "tmkms-01.v4.service");
+        assert_eq!(unit("tmkms-01.v3.service"), "tmkms-01.v4.service");
+    }
+
+    #[test]
+    fn an_id_without_a_revision_asks_for_a_suffix() {
+        let id = |id: &str| id.parse::<ChainId>().unwrap();
+        assert_eq!(suffix(&id("commercio-3"), None).unwrap(), "v3");
+        assert!(suffix(&id("mychain"), None).unwrap_err().contains("--suffix"));
+        assert!(suffix(&id("commercio-3"), Some("../x")).is_err());
+    }
+}

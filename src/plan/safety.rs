@@ -1,0 +1,299 @@
+//! What speaks against a plan: rules S1, S2, S4, S6, S7 and S10 as findings, with the place, the reason and the remedy.
+//! Pure: judges what was observed, after the plan's effects.
+
+mod places;
+mod states;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tmkms_core::protocol::{Support, support};
+
+use super::decide::Draft;
+use super::{ChainFile, Height, Move, Observed, Plan, Request};
+use crate::finding::{Code, Finding, Severity};
+use crate::inventory::{Inventory, Signer, StateReading};
+use crate::ledger::{Ledger, share_key};
+use crate::render::config::protocol_after;
+
+/// What stands where a plan wants to write, and what its new state files say.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Only what is there; links are not followed.
+    pub targets: BTreeMap<PathBuf, Found>,
+    pub states: BTreeMap<PathBuf, StateReading>,
+}
+
+/// What was found at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    File(Vec<u8>),
+    /// A link, a folder or a device, said in words.
+    Other(String),
+    Unreadable(String),
+}
+
+/// Everything that checks look at.
+struct Case<'a> {
+    inventory: &'a Inventory,
+    request: &'a Request,
+    moves: &'a [Move],
+    around: &'a Surroundings,
+    ledger: &'a Ledger,
+}
+
+/// Makes a draft a plan: with its id, and the findings that speak against it.
+pub fn judge(
+    inventory: &Inventory,
+    request: &Request,
+    draft: Draft,
+    around: &Surroundings,
+    ledger: &Ledger,
+) -> Plan {
+    let case = Case { inventory, request, moves: &draft.moves, around, ledger };
+    let mut findings = draft.findings;
+    findings.extend(inventory.problems.iter().cloned());
+    findings.extend(units(&case));
+    findings.extend(keys(&case));
+    findings.extend(strays(inventory));
+    findings.extend(protocols(&case));
+    findings.extend(states::findings(&case));
+    findings.extend(places::findings(&case));
+    if let Some(from) = &draft.from {
+        findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
+        findings.push(
+            Finding::info(Code::NoPeers, "that no other host signs with these keys is not checked")
+                .remedy("compare `kmsctl heights` with your other hosts before `apply`"),
+        );
+    }
+    for finding in &mut findings {
+        if finding.code.acceptable() && request.accept.contains(&finding.code) && finding.blocks() {
+            finding.severity = Severity::Warn;
+            finding.message += " (accepted)";
+        }
+    }
+    findings.sort_by(|a, b| (b.severity, &a.code, &a.signer, a).cmp(&(a.severity, &b.code, &b.signer, b)));
+    findings.dedup();
+    let mut plan = Plan {
+        format_version: super::FORMAT_VERSION,
+        id: String::new(),
+        request: request.clone(),
+        suffix: draft.suffix,
+        from: draft.from,
+        moves: draft.moves,
+        inputs: draft.inputs,
+        observed: Observed {
+            host: inventory.host.clone(),
+            at: inventory.observed_at,
+            heights: draft.heights,
+        },
+        findings,
+    };
+    plan.id = plan.compute_id();
+    plan
+}
+
+fn units(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for signer in case.inventory.current() {
+        let unit = &signer.unit;
+        let mut others =
+            case.inventory.by_config(&signer.config.path).filter(|s| s.unit.name != unit.name);
+        if let Some(other) = others.find(|s| s.is_current() && s.unit.name > unit.name) {
+            let message = format!(
+                "both {} and {} start tmkms on this config: two signers of one key",
+                unit.name, other.unit.name
+            );
+            findings.push(
+                Finding::block(Code::ConfigShared, message)
+                    .of(signer.name())
+                    .at(&signer.config.path)
+                    .remedy(format!("disable and stop one of {} and {}", unit.name, other.unit.name)),
+            );
+        }
+    }
+    for moving in case.moves {
+        let Some(signer) = case.inventory.signer(&moving.old) else { continue };
+        let unit = &signer.unit;
+        if unit.needs_reload {
+            findings.push(
+                Finding::block(
+                    Code::NeedsDaemonReload,
+                    "systemd runs an older text of this unit than the one on disk",
+                )
+                .of(signer.name())
+                .at(&unit.fragment)
+                .remedy("look at the change, then `systemctl daemon-reload`"),
+            );
+        }
+        if unit.linked {
+            let message = "the unit file is a link; disabling it would remove the unit itself";
+            findings.push(
+                Finding::block(Code::NotAFile, message)
+                    .of(signer.name())
+                    .at(&unit.fragment)
+                    .remedy("put the unit file itself there, `systemctl daemon-reload`, then plan again"),
+            );
+        }
+        let odd = match (unit.run.is_up(), unit.links.is_empty()) {
+            (false, false) => Some("is enabled and doesn't run: it is moved without being started"),
+            (true, true) => Some("runs and isn't enabled: the new unit won't be enabled either"),
+            _ => None,
+        };
+        if let Some(odd) = odd {
+            let message = format!("{} {odd}", unit.name);
+            let remedy = "start, stop, enable or disable it first if that isn't what you want";
+            findings.push(Finding::warn(Code::RunStateOdd, message).of(signer.name()).remedy(remedy));
+        }
+    }
+    findings
+}
+
+/// What a signer signs after the plan's effects.
+fn after<'a>(case: &'a Case<'_>, signer: &'a Signer) -> Vec<ChainFile> {
+    match case.moves.iter().find(|m| m.old == signer.unit.name) {
+        Some(moving) => moving.new_chains().cloned().collect(),
+        None => before(signer),
+    }
+}
+
+fn before(signer: &Signer) -> Vec<ChainFile> {
+    let chains = signer.chains.iter().map(|c| ChainFile {
+        chain: c.id.clone(),
+        state_file: c.state_file.clone(),
+        keys: c.keys.clone(),
+    });
+    chains.collect()
+}
+
+/// Rule S1: one key signs one chain from one signer, now and after the plan.
+fn keys(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let signers: Vec<&Signer> = case.inventory.current().collect();
+    for (n, a) in signers.iter().enumerate() {
+        for b in &signers[n + 1..] {
+            for (files_a, files_b) in [(before(a), before(b)), (after(case, a), after(case, b))] {
+                for (file_a, file_b) in pairs(&files_a, &files_b) {
+                    if file_a.chain != file_b.chain || !share_key(&file_a.keys, &file_b.keys) {
+                        continue;
+                    }
+                    let key = file_a.keys.first().map(ToString::to_string).unwrap_or_default();
+                    let message = format!(
+                        "{key} signs {} from {} and from {} ({}): a double signature waiting",
+                        file_a.chain,
+                        a.unit.name,
+                        b.unit.name,
+                        b.config.path.display()
+                    );
+                    findings.push(
+                        Finding::block(Code::KeyShared, message)
+                            .of(a.name())
+                            .at(&a.config.path)
+                            .remedy("stop and disable one of the two before anything else"),
+                    );
+                }
+            }
+        }
+    }
+    findings.dedup();
+    findings
+}
+
+fn pairs<'a>(
+    a: &'a [ChainFile],
+    b: &'a [ChainFile],
+) -> impl Iterator<Item = (&'a ChainFile, &'a ChainFile)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
+}
+
+/// Rule S4: every signing process is the main process of a known unit.
+pub fn strays(inventory: &Inventory) -> Vec<Finding> {
+    let known = |pid: u32| inventory.signers.iter().any(|s| s.unit.run.main_pid == pid);
+    let strays = inventory.processes.iter().filter(|p| !known(p.pid));
+    strays
+        .map(|process| {
+            let config = match &process.config {
+                Some(path) => format!("on {}", path.display()),
+                None => "on a config that can't be read".to_owned(),
+            };
+            let unit = match &process.unit {
+                Some(unit) => format!("in {unit}, which is no signer's unit known here"),
+                None => "outside systemd".to_owned(),
+            };
+            Finding::block(
+                Code::StrayProcess,
+                format!("process {} runs tmkms {config}, {unit}: it may sign with a key that moves", process.pid),
+            )
+            .remedy(format!("end it (`kill {}`) or run it from a unit of its own", process.pid))
+        })
+        .collect()
+}
+
+fn protocols(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for moving in case.moves {
+        let Some(signer) = case.inventory.signer(&moving.old) else { continue };
+        let from = moving.chains.first().map(|c| c.old.chain.as_str()).unwrap_or_default();
+        let validators = signer.config.view.validators.iter().filter(|v| v.chain_id.value == from);
+        for validator in validators {
+            let old = validator.protocol_version.as_ref();
+            let new = protocol_after(old.map(|o| o.value.as_str()), case.request.protocol);
+            let line = old.map_or(validator.line, |o| o.line);
+            let spoken = new.map_or("no protocol version".to_owned(), |p| p.to_string());
+            let Some(version) = signer.version else {
+                let message = format!("the version of {} isn't known here", moving.program.display());
+                let remedy = format!("make sure that it speaks {spoken}: `{} version`", moving.program.display());
+                findings.push(
+                    Finding::warn(Code::VersionUnknown, message).of(signer.name()).remedy(remedy),
+                );
+                continue;
+            };
+            match support(version, new) {
+                Some(Support::Works) => {}
+                None => findings.push(
+                    Finding::warn(
+                        Code::VersionUnknown,
+                        format!("tmkms {version} is outside the versions that kmsctl knows, 0.10 to 0.15"),
+                    )
+                    .of(signer.name())
+                    .remedy(format!("make sure by its release notes that it speaks {spoken}")),
+                ),
+                Some(_) => findings.push(
+                    Finding::block(
+                        Code::ProtocolRefused,
+                        format!("tmkms {version} ({}) doesn't work with {spoken}", moving.program.display()),
+                    )
+                    .of(signer.name())
+                    .at(&signer.config.path)
+                    .line(line)
+                    .remedy("choose another with --protocol, or install a tmkms that speaks it"),
+                ),
+            }
+        }
+    }
+    findings
+}
+
+/// Signers whose height of the moving chain is further from the highest than the spread allows.
+pub fn laggards(heights: &[Height], chain: &str, spread: u64) -> Vec<Finding> {
+    let read = || heights.iter().filter(|h| h.chain == chain).filter_map(|h| Some((h, h.reading.height()?)));
+    let Some((first, highest)) = read().max_by_key(|(_, state)| state.height) else {
+        return Vec::new();
+    };
+    read()
+        .filter(|(_, state)| highest.height - state.height > spread)
+        .map(|(lagging, state)| {
+            let message = format!(
+                "it is at height {}, {} blocks behind {} at {} (allowed: {spread})",
+                state.height,
+                highest.height - state.height,
+                first.signer,
+                highest.height
+            );
+            Finding::block(Code::Laggard, message)
+                .of(&lagging.signer)
+                .at(&lagging.state_file)
+                .remedy("find out why it stopped signing; leave it out with --signer, or allow it with --max-spread")
+        })
+        .collect()
+}

@@ -1,0 +1,163 @@
+//! Rules S2, S3, S6 and S10 for state files: each belongs to one key and one chain, is at least where it was, and is a
+//! regular file.
+
+use std::path::Path;
+
+use super::{Case, before};
+use crate::finding::{Code, Finding};
+use crate::inventory::StateReading;
+use crate::ledger::share_key;
+use crate::plan::{ChainFile, Move};
+
+pub fn findings(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for moving in case.moves {
+        if let Some(signer) = case.inventory.signer(&moving.old) {
+            for chain in &signer.chains {
+                findings.extend(old_state(case, moving, &chain.state_file, &chain.state));
+            }
+        }
+        for chain in &moving.chains {
+            findings.extend(new_state(case, moving, &chain.new));
+            findings.extend(elsewhere(case, moving, &chain.new));
+        }
+    }
+    findings.extend(shared(case));
+    findings
+}
+
+fn old_state(
+    case: &Case<'_>,
+    moving: &Move,
+    path: &Path,
+    reading: &StateReading,
+) -> Option<Finding> {
+    let finding = |code, message: String, remedy: &str| {
+        Some(Finding::block(code, message).of(&moving.signer).at(path).remedy(remedy))
+    };
+    match reading {
+        StateReading::Read(state) => match case.ledger.highest(path) {
+            Some(highest) if *state < highest => finding(
+                Code::StateBehind,
+                format!("the state file is at {state}, and a journal saw it at {highest}"),
+                "find the newer file; signing from the older one can sign twice",
+            ),
+            _ => None,
+        },
+        StateReading::Missing => finding(
+            Code::StateUnreadable,
+            "the state file is missing: tmkms would silently begin at height 0".into(),
+            "find the file, or correct the config's path to it",
+        ),
+        StateReading::Link => finding(
+            Code::StateLinked,
+            "the state file is a symbolic link, which tmkms replaces by a file at its next signature".into(),
+            "stop the signer, put the file itself there, start it again",
+        ),
+        StateReading::Unreadable(why) => finding(
+            Code::StateUnreadable,
+            format!("the state file can't be read: {why}"),
+            "find out how far the key signed before you repair it; never begin a new one for this chain",
+        ),
+    }
+}
+
+fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
+    let path = &file.state_file;
+    let highest = case.ledger.highest(path);
+    let finding = |code, message: String, remedy: &str| {
+        Some(Finding::block(code, message).of(&moving.signer).at(path).remedy(remedy))
+    };
+    match (case.around.states.get(path).unwrap_or(&StateReading::Missing), highest) {
+        (StateReading::Missing, None) => None,
+        (StateReading::Missing, Some(highest)) => finding(
+            Code::StateUnreadable,
+            format!("the new chain's state file is missing, and a journal saw it at {highest}"),
+            "find the file: beginning again at 0 is a double signature waiting",
+        ),
+        (StateReading::Read(state), Some(highest)) if *state < highest => finding(
+            Code::StateBehind,
+            format!("the new chain's state file is at {state}, and a journal saw it at {highest}"),
+            "find the newer file; signing from the older one can sign twice",
+        ),
+        (StateReading::Read(_), Some(_)) => None,
+        (StateReading::Read(state), None) => finding(
+            Code::StateUnknown,
+            format!("a state file at {state} is in the new chain's place, and no journal knows it"),
+            "if this key signed the new chain up to there, plan again with `--accept state-unknown`",
+        ),
+        (StateReading::Link, _) => finding(
+            Code::StateLinked,
+            "a symbolic link is in the new state file's place".into(),
+            "take it away: tmkms would replace it at its first signature",
+        ),
+        (StateReading::Unreadable(why), _) => finding(
+            Code::StateUnreadable,
+            format!("what is in the new state file's place can't be read: {why}"),
+            "find out what it is; kmsctl never touches an existing state file",
+        ),
+    }
+}
+
+/// Rule S2: the key never signed the new chain with another state file, as far as journals and configs know.
+fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
+    let by_journal = case.ledger.state_file(&file.keys, &file.chain).map(Path::to_owned);
+    let by_config = || {
+        case.inventory.signers.iter().flat_map(|s| before(s)).find_map(|other| {
+            let same = other.chain == file.chain && share_key(&other.keys, &file.keys);
+            (same && other.state_file != file.state_file).then_some(other.state_file)
+        })
+    };
+    let known = by_journal.filter(|path| *path != file.state_file).or_else(by_config)?;
+    let message = format!(
+        "this key's state for {} is kept in {}: a fresh file would be a double signature waiting",
+        file.chain,
+        known.display()
+    );
+    Some(
+        Finding::block(Code::StateElsewhere, message)
+            .of(&moving.signer)
+            .at(&file.state_file)
+            .remedy("plan with the suffix that gives the known file"),
+    )
+}
+
+/// No two signers on one state file, a plan's own old and new unit excepted.
+fn shared(case: &Case<'_>) -> Vec<Finding> {
+    let mut owners: Vec<(String, ChainFile)> = Vec::new();
+    for signer in &case.inventory.signers {
+        let moving = case.moves.iter().find(|m| m.old == signer.unit.name || m.new == signer.unit.name);
+        let name = moving.map_or(signer.unit.name.to_string(), |m| m.old.to_string());
+        owners.extend(before(signer).into_iter().map(|f| (name.clone(), f)));
+    }
+    for moving in case.moves {
+        owners.extend(moving.new_chains().map(|f| (moving.old.to_string(), f.clone())));
+    }
+    let mut findings = Vec::new();
+    for (n, (a, file)) in owners.iter().enumerate() {
+        for (b, other) in &owners[n + 1..] {
+            let two = a != b || file.chain != other.chain || !share_key(&file.keys, &other.keys);
+            // A retired unit may name its successor's file; that is one signer's history.
+            let one_signer = signer_of(a) == signer_of(b) && file.chain == other.chain;
+            if file.state_file == other.state_file && two && !one_signer {
+                let message = format!(
+                    "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
+                    file.chain, other.chain
+                );
+                findings.push(
+                    Finding::block(Code::StateShared, message)
+                        .of(signer_of(a))
+                        .at(&file.state_file)
+                        .remedy("give each key and chain a state file of its own"),
+                );
+            }
+        }
+    }
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+fn signer_of(unit: &str) -> &str {
+    crate::unit::without_revision(unit.strip_suffix(".service").unwrap_or(unit))
+}

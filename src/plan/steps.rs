@@ -1,0 +1,303 @@
+//! The programs of a plan: staging, the switch, the way back, unstaging. Each follows from the plan alone, so that
+//! `apply` has nothing left to choose. The order is the design's fence: see the table there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChainFile, Content, Move, Plan, Role};
+use crate::paths::ManagedPath;
+use crate::unit::UnitName;
+
+/// Names a step within a plan, such as `tmkms-01/stop-old`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StepId(pub String);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One thing to do or to make sure of, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    pub id: StepId,
+    pub action: Action,
+    pub because: String,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    MakeFolder { path: ManagedPath },
+    /// Writes a new file with the owner and mode of the one it descends from.
+    Write { role: Role, path: ManagedPath, content: Content },
+    /// Takes a staged file away, if it is still the one that was written.
+    Remove { role: Role, path: ManagedPath, content: Content },
+    /// Takes a folder away if it is empty.
+    RemoveFolder { path: ManagedPath },
+    /// From here on the unit can't start.
+    CloseFence { unit: UnitName },
+    /// From here on the unit may start.
+    OpenFence { unit: UnitName },
+    Reload,
+    Enable { units: Vec<UnitName>, links: Vec<PathBuf> },
+    Disable { units: Vec<UnitName>, links: Vec<PathBuf> },
+    Stop { unit: UnitName },
+    /// Proves that the unit is inactive, its control group empty and nothing else runs on these configs (rule S4).
+    /// `other` is the signer's other unit, whose own process doesn't count.
+    ProveStopped { unit: UnitName, other: UnitName, configs: Vec<PathBuf> },
+    /// Puts the state files' bytes into the journal and makes the files durable (rule S5).
+    Record { files: Vec<ChainFile> },
+    /// Each state file is at least at the highest point ever journalled for it (rule S6).
+    CheckHeights { files: Vec<ChainFile> },
+    Start { unit: UnitName },
+    /// Watches the started unit: the same run, no restart, its state files sane.
+    Watch { unit: UnitName, files: Vec<ChainFile> },
+}
+
+/// Steps of one signer, done in order, beside the lanes of others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lane {
+    pub signer: String,
+    pub steps: Vec<Step>,
+}
+
+/// What one operation performs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    pub before: Vec<Step>,
+    pub lanes: Vec<Lane>,
+    pub after: Vec<Step>,
+}
+
+impl Program {
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.before.iter().chain(self.lanes.iter().flat_map(|l| &l.steps)).chain(&self.after)
+    }
+}
+
+fn step(id: impl Into<String>, action: Action, because: &str) -> Step {
+    Step { id: StepId(id.into()), action, because: because.to_owned() }
+}
+
+/// Writes the plan's files. Disturbs no running service.
+pub fn stage(plan: &Plan) -> Program {
+    let mut steps = Vec::new();
+    if plan.moves.is_empty() {
+        return Program::default();
+    }
+    for (n, path) in ManagedPath::fence_folders().into_iter().enumerate() {
+        let because = "the fence's markers lie on the root filesystem, there at boot";
+        steps.push(step(format!("stage/fence-folder-{n}"), Action::MakeFolder { path }, because));
+    }
+    for moving in &plan.moves {
+        let id = |name: &str| format!("{}/stage/{name}", moving.signer);
+        steps.push(step(
+            id("close-new"),
+            Action::CloseFence { unit: moving.new.clone() },
+            "nothing may start the new unit before the switch",
+        ));
+        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
+            steps.push(step(
+                id(&format!("folder-{name}")),
+                Action::MakeFolder { path: ManagedPath::drop_in_folder(unit) },
+                "the unit's drop-in goes there",
+            ));
+        }
+        for (n, file) in moving.files.iter().enumerate() {
+            let because = match file.role {
+                Role::Config => "the new chain's config",
+                Role::Unit => "the unit that runs it",
+                Role::DropIn => "the old unit's drop-in, which the new name doesn't inherit",
+                Role::Fence => "its marker decides who may start",
+            };
+            let action = Action::Write {
+                role: file.role,
+                path: file.path.clone(),
+                content: file.content.clone(),
+            };
+            steps.push(step(id(&format!("file-{n}")), action, because));
+        }
+    }
+    steps.push(step("stage/reload", Action::Reload, "systemd reads the new units and drop-ins"));
+    Program { before: steps, ..Program::default() }
+}
+
+/// Takes the staged files away; only those that kmsctl wrote.
+pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
+    let mut steps = Vec::new();
+    for moving in &plan.moves {
+        let id = |name: &str| format!("{}/unstage/{name}", moving.signer);
+        // The unit before its drop-in, so that there is never a unit without its fence.
+        let order = |role: Role| match role {
+            Role::Unit => 0,
+            Role::Config => 1,
+            Role::DropIn => 2,
+            Role::Fence => 3,
+        };
+        let mut files: Vec<_> =
+            moving.files.iter().enumerate().filter(|(_, f)| written.contains(&f.path)).collect();
+        files.sort_by_key(|(n, f)| (order(f.role), *n));
+        for (n, file) in files {
+            let action = Action::Remove {
+                role: file.role,
+                path: file.path.clone(),
+                content: file.content.clone(),
+            };
+            steps.push(step(id(&format!("file-{n}")), action, "staged by kmsctl"));
+        }
+        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
+            let path = ManagedPath::drop_in_folder(unit);
+            if written.contains(&path) {
+                let action = Action::RemoveFolder { path };
+                steps.push(step(id(&format!("folder-{name}")), action, "made by kmsctl"));
+            }
+        }
+        steps.push(step(
+            id("open-new"),
+            Action::OpenFence { unit: moving.new.clone() },
+            "there is no new unit left to keep from starting",
+        ));
+    }
+    for (n, path) in ManagedPath::fence_folders().into_iter().enumerate().rev() {
+        if written.contains(&path) {
+            let action = Action::RemoveFolder { path };
+            steps.push(step(format!("unstage/fence-folder-{n}"), action, "made by kmsctl"));
+        }
+    }
+    steps.push(step("unstage/reload", Action::Reload, "systemd forgets the staged units"));
+    Program { before: steps, ..Program::default() }
+}
+
+/// Which way a signer goes.
+struct Way<'a> {
+    /// `old` and `new` as seen from this way: what is left, and what takes over.
+    leave: &'a UnitName,
+    take: &'a UnitName,
+    leave_word: &'static str,
+    take_word: &'static str,
+    leave_files: Vec<ChainFile>,
+    take_files: Vec<ChainFile>,
+}
+
+fn lane(moving: &Move, way: Way<'_>) -> Lane {
+    let configs = vec![moving.old_config.clone(), moving.new_config.clone()];
+    let id = |name: &str, word: &str| format!("{}/{name}-{word}", moving.signer);
+    let (leave, take) = (way.leave_word, way.take_word);
+    let mut steps = vec![
+        step(
+            id("close", leave),
+            Action::CloseFence { unit: way.leave.clone() },
+            "from here on a boot, a crash-loop or a hand can't start it again",
+        ),
+        step(id("stop", leave), Action::Stop { unit: way.leave.clone() }, "one signer a key"),
+        step(
+            id("prove", leave),
+            Action::ProveStopped { unit: way.leave.clone(), other: way.take.clone(), configs },
+            "two signers of one key are a double signature",
+        ),
+        step(
+            id("record", leave),
+            Action::Record { files: way.leave_files },
+            "how far the key signed is evidence, and the floor of every later start",
+        ),
+        step(
+            id("heights", take),
+            Action::CheckHeights { files: way.take_files.clone() },
+            "tmkms would silently begin at 0 on a lost state file",
+        ),
+        step(
+            id("open", take),
+            Action::OpenFence { unit: way.take.clone() },
+            "the other unit is proven dead",
+        ),
+    ];
+    if moving.start {
+        let unit = way.take.clone();
+        steps.push(step(id("start", take), Action::Start { unit }, "the old unit ran"));
+        let action = Action::Watch { unit: way.take.clone(), files: way.take_files };
+        steps.push(step(id("watch", take), action, "a started job says nothing about a running signer"));
+    }
+    Lane { signer: moving.signer.clone(), steps }
+}
+
+fn enablement(plan: &Plan, new: bool) -> (Vec<UnitName>, Vec<PathBuf>) {
+    let enabled = || plan.moves.iter().filter(|m| !m.old_links.is_empty());
+    if new {
+        (
+            enabled().map(|m| m.new.clone()).collect(),
+            enabled().flat_map(|m| m.new_links.clone()).collect(),
+        )
+    } else {
+        (
+            enabled().map(|m| m.old.clone()).collect(),
+            enabled().flat_map(|m| m.old_links.clone()).collect(),
+        )
+    }
+}
+
+fn around(plan: &Plan, id: &str, to_new: bool) -> (Vec<Step>, Vec<Step>) {
+    let (units, links) = enablement(plan, to_new);
+    if units.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let enable = step(
+        format!("{id}/enable"),
+        Action::Enable { units, links },
+        "once the fence opens, a boot starts it; until then it can't start",
+    );
+    let (units, links) = enablement(plan, !to_new);
+    let disable = step(
+        format!("{id}/disable"),
+        Action::Disable { units, links },
+        "what was left doesn't come back, and the fence keeps it closed",
+    );
+    let reload = step(format!("{id}/reload"), Action::Reload, "systemd sees what is enabled");
+    (vec![enable], vec![disable, reload])
+}
+
+/// From the old units to the new ones.
+pub fn switch(plan: &Plan) -> Program {
+    let (before, after) = around(plan, "switch", true);
+    let lanes = plan.moves.iter().map(|m| {
+        lane(
+            m,
+            Way {
+                leave: &m.old,
+                take: &m.new,
+                leave_word: "old",
+                take_word: "new",
+                leave_files: m.old_chains().cloned().collect(),
+                take_files: m.new_chains().cloned().collect(),
+            },
+        )
+    });
+    Program { before, lanes: lanes.collect(), after }
+}
+
+/// The mirror image of [`switch`]: staged files stay, inert.
+pub fn back(plan: &Plan) -> Program {
+    let (before, after) = around(plan, "back", false);
+    let lanes = plan.moves.iter().map(|m| {
+        lane(
+            m,
+            Way {
+                leave: &m.new,
+                take: &m.old,
+                leave_word: "new",
+                take_word: "old",
+                leave_files: m.new_chains().cloned().collect(),
+                take_files: m.old_chains().cloned().collect(),
+            },
+        )
+    });
+    Program { before, lanes: lanes.collect(), after }
+}
