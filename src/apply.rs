@@ -28,17 +28,32 @@ pub enum Readiness {
     Done,
     Ready,
     /// It is neither as before the step nor as after it, or a condition of the step doesn't hold.
-    Drifted { found: String },
+    Drifted {
+        found: String,
+    },
 }
 
 /// What happens while a program runs, for whoever shows it.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A step is about to be done. `signer` is none for the steps that all share.
-    Doing { signer: Option<&'a str>, step: &'a Step },
-    Done { signer: Option<&'a str>, step: &'a Step, already: bool },
-    Failed { signer: Option<&'a str>, step: &'a Step, error: &'a str },
-    LaneDone { signer: &'a str },
+    Doing {
+        signer: Option<&'a str>,
+        step: &'a Step,
+    },
+    Done {
+        signer: Option<&'a str>,
+        step: &'a Step,
+        already: bool,
+    },
+    Failed {
+        signer: Option<&'a str>,
+        step: &'a Step,
+        error: &'a str,
+    },
+    LaneDone {
+        signer: &'a str,
+    },
 }
 
 /// How a program ended.
@@ -90,8 +105,14 @@ pub struct Run<'a> {
 enum At {
     /// Its next step may be looked at.
     Next,
-    Job { ticket: Ticket, deadline: Duration },
-    Watching { until: Duration, run: RunState },
+    Job {
+        ticket: Ticket,
+        deadline: Duration,
+    },
+    Watching {
+        until: Duration,
+        run: RunState,
+    },
     Over,
 }
 
@@ -104,7 +125,12 @@ struct Progress<'l> {
 
 impl<'l> Progress<'l> {
     fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
-        Progress { signer, steps, next: 0, at: At::Next }
+        Progress {
+            signer,
+            steps,
+            next: 0,
+            at: At::Next,
+        }
     }
 
     /// Watched lanes leave their place to others: nothing of theirs is dark.
@@ -130,7 +156,10 @@ impl Run<'_> {
         if end != End::Done {
             return Ok(end);
         }
-        let lanes = program.lanes.iter().map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
+        let lanes = program
+            .lanes
+            .iter()
+            .map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
         let end = self.lanes(lanes.collect())?;
         if end != End::Done {
             return Ok(end);
@@ -149,7 +178,9 @@ impl Run<'_> {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
             if failures.is_empty() && !interrupted {
                 while active.iter().filter(|l| l.in_flight()).count() < self.settings.parallel {
-                    let Some(lane) = waiting.pop_front() else { break };
+                    let Some(lane) = waiting.pop_front() else {
+                        break;
+                    };
                     active.push(lane);
                 }
             }
@@ -170,7 +201,10 @@ impl Run<'_> {
                 return Ok(if failures.is_empty() && waiting.is_empty() {
                     End::Done
                 } else {
-                    End::Stopped { failures, interrupted }
+                    End::Stopped {
+                        failures,
+                        interrupted,
+                    }
                 });
             }
             self.wait(&mut active, &mut failures)?;
@@ -196,7 +230,9 @@ impl Run<'_> {
                 match self.look(&step.action)? {
                     Readiness::Done => self.done(lane, step, true)?,
                     Readiness::Ready => {
-                        self.journal.append(&Record::Intent { step: step.id.clone() })?;
+                        self.journal.append(&Record::Intent {
+                            step: step.id.clone(),
+                        })?;
                         ready.push(n);
                         break;
                     }
@@ -213,23 +249,36 @@ impl Run<'_> {
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
         let step = &lane.steps[lane.next];
-        (self.events)(Event::Doing { signer: lane.signer, step });
+        (self.events)(Event::Doing {
+            signer: lane.signer,
+            step,
+        });
         hold_before(&step.id);
         let now = self.host.clock.elapsed();
         match self.act(step) {
             Ok(Begun::Finished) => self.done(lane, step, false)?,
             Ok(Begun::Job(ticket)) => {
-                lane.at = At::Job { ticket, deadline: now + self.settings.job_limit };
+                lane.at = At::Job {
+                    ticket,
+                    deadline: now + self.settings.job_limit,
+                };
             }
             Ok(Begun::Watching(run)) => {
-                lane.at = At::Watching { until: now + self.settings.soak, run };
+                lane.at = At::Watching {
+                    until: now + self.settings.soak,
+                    run,
+                };
             }
             Err(error) => self.failed(lane, step, format!("{error:#}"), failures)?,
         }
         Ok(())
     }
 
-    fn wait(&mut self, active: &mut [Progress<'_>], failures: &mut Vec<(StepId, String)>) -> Result<()> {
+    fn wait(
+        &mut self,
+        active: &mut [Progress<'_>],
+        failures: &mut Vec<(StepId, String)>,
+    ) -> Result<()> {
         let now = self.host.clock.elapsed();
         let next = active.iter().filter_map(|lane| match &lane.at {
             At::Job { deadline, .. } => Some(*deadline),
@@ -272,13 +321,20 @@ impl Run<'_> {
     }
 
     fn done(&mut self, lane: &mut Progress<'_>, step: &Step, already: bool) -> Result<()> {
-        self.journal.append(&Record::Done { step: step.id.clone(), already })?;
+        self.journal.append(&Record::Done {
+            step: step.id.clone(),
+            already,
+        })?;
         if !already {
             self.changed = !matches!(step.action, Action::Reload);
         }
         lane.next += 1;
         lane.at = At::Next;
-        (self.events)(Event::Done { signer: lane.signer, step, already });
+        (self.events)(Event::Done {
+            signer: lane.signer,
+            step,
+            already,
+        });
         Ok(())
     }
 
@@ -289,9 +345,16 @@ impl Run<'_> {
         error: String,
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
-        self.journal.append(&Record::Failed { step: step.id.clone(), error: error.clone() })?;
+        self.journal.append(&Record::Failed {
+            step: step.id.clone(),
+            error: error.clone(),
+        })?;
         lane.at = At::Over;
-        (self.events)(Event::Failed { signer: lane.signer, step, error: &error });
+        (self.events)(Event::Failed {
+            signer: lane.signer,
+            step,
+            error: &error,
+        });
         failures.push((step.id.clone(), error));
         Ok(())
     }

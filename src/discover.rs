@@ -18,6 +18,8 @@ use crate::host::{Entry, Files, Host, UnitView};
 use crate::inventory::{ConfigFile, Inventory, Signer, SignerChain, StateReading, Unit};
 use crate::kms::tmkms;
 use crate::paths::DROP_IN;
+use crate::plan::Move;
+use crate::plan::safety::{Found, Surroundings};
 use crate::unit::{UnitName, UnitText};
 use units::Links;
 
@@ -40,7 +42,11 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut known = BTreeMap::new();
     for unit in units::candidates(&*host.files, &path, &mut problems)? {
         let enabled = links.of(&unit);
-        let look = Look { links: enabled, versions, known: &mut known };
+        let look = Look {
+            links: enabled,
+            versions,
+            known: &mut known,
+        };
         match signer(host, &unit, look) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
@@ -63,11 +69,19 @@ struct Look<'a> {
     known: &'a mut BTreeMap<(PathBuf, String), Option<TmkmsVersion>>,
 }
 
-fn signer(host: &mut Host, name: &UnitName, look: Look<'_>) -> Result<Option<Signer>, Box<Finding>> {
+fn signer(
+    host: &mut Host,
+    name: &UnitName,
+    look: Look<'_>,
+) -> Result<Option<Signer>, Box<Finding>> {
     let view = host.services.view(name).map_err(|e| {
         let message = format!("what the unit means can't be read: {e:#}");
         let remedy = "mend the unit; until then kmsctl can't know which config it runs";
-        Box::new(Finding::block(Code::UnitUnreadable, message).of(name.signer()).remedy(remedy))
+        Box::new(
+            Finding::block(Code::UnitUnreadable, message)
+                .of(name.signer())
+                .remedy(remedy),
+        )
     })?;
     let starts: Vec<&Vec<String>> = view.exec.iter().filter(|e| tmkms::is_start(e)).collect();
     let argv = match starts[..] {
@@ -77,16 +91,23 @@ fn signer(host: &mut Host, name: &UnitName, look: Look<'_>) -> Result<Option<Sig
             let message = "the unit starts tmkms more than once";
             let remedy = "give each signer a unit of its own";
             return Err(Box::new(
-                Finding::block(Code::UnitUnreadable, message).at(&view.fragment).remedy(remedy),
+                Finding::block(Code::UnitUnreadable, message)
+                    .at(&view.fragment)
+                    .remedy(remedy),
             ));
         }
     };
-    let severity =
-        if view.run.is_up() || !look.links.is_empty() { Severity::Block } else { Severity::Warn };
-    read_signer(host, view, argv, look).map(Some).map_err(|mut problem| {
-        problem.severity = severity;
-        problem
-    })
+    let severity = if view.run.is_up() || !look.links.is_empty() {
+        Severity::Block
+    } else {
+        Severity::Warn
+    };
+    read_signer(host, view, argv, look)
+        .map(Some)
+        .map_err(|mut problem| {
+            problem.severity = severity;
+            problem
+        })
 }
 
 fn read_signer(
@@ -121,15 +142,19 @@ fn read_signer(
     for drop_in in &drop_ins {
         drop_in_texts.push(read_text(files, drop_in).map_err(|e| unreadable(drop_in, &e))?);
     }
-    let facts = files.facts(&view.fragment).map_err(|e| unreadable(&view.fragment, &e))?;
+    let facts = files
+        .facts(&view.fragment)
+        .map_err(|e| unreadable(&view.fragment, &e))?;
     let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
     let variable = tmkms::config_variable(&view.environment);
     let config_path = tmkms::config_path(&argv, variable, &view.working_directory);
     let exec_line = parsed.list("Service", "ExecStart").last().map(|s| s.line);
     let config = config(files, &config_path).map_err(|problem| match problem {
         ConfigProblem::Unreadable(e) => {
-            let message =
-                format!("it starts tmkms on {}, which can't be read: {e}", config_path.display());
+            let message = format!(
+                "it starts tmkms on {}, which can't be read: {e}",
+                config_path.display()
+            );
             let mut finding = Finding::block(Code::ConfigUnreadable, message).of(&name);
             finding = finding.at(&view.fragment).remedy(
                 "put the config there, or disable the unit if the signer is no longer wanted",
@@ -154,7 +179,11 @@ fn read_signer(
             match look.known.get(&key) {
                 Some(version) => *version,
                 None => {
-                    let version = host.processes.tmkms_version(&program, &view.user).ok().flatten();
+                    let version = host
+                        .processes
+                        .tmkms_version(&program, &view.user)
+                        .ok()
+                        .flatten();
                     look.known.insert(key, version);
                     version
                 }
@@ -193,13 +222,23 @@ enum ConfigProblem {
 
 fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
     let text = read_text(files, path).map_err(ConfigProblem::Unreadable)?;
-    let facts = files.facts(path).map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
+    let facts = files
+        .facts(path)
+        .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
     let folder = files
         .resolve(path.parent().unwrap_or(Path::new("/")))
         .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
-    let view = Config::parse(&text)
-        .map_err(|e| ConfigProblem::Invalid { line: e.line, message: e.message.clone() })?;
-    Ok(ConfigFile { path: path.to_owned(), folder, text, facts, view })
+    let view = Config::parse(&text).map_err(|e| ConfigProblem::Invalid {
+        line: e.line,
+        message: e.message.clone(),
+    })?;
+    Ok(ConfigFile {
+        path: path.to_owned(),
+        folder,
+        text,
+        facts,
+        view,
+    })
 }
 
 fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
@@ -225,12 +264,18 @@ fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerCha
 
 /// The keys that sign a chain, key files by their absolute paths.
 fn keys(config: &Config, chain: &str, directory: &Path) -> Vec<KeyRef> {
-    let absolute = |path: &str| tmkms::absolute(path, directory).to_string_lossy().into_owned();
+    let absolute = |path: &str| {
+        tmkms::absolute(path, directory)
+            .to_string_lossy()
+            .into_owned()
+    };
     config
         .keys_for(chain)
         .into_iter()
         .map(|key| match key {
-            KeyRef::Softsign { path } => KeyRef::Softsign { path: absolute(&path) },
+            KeyRef::Softsign { path } => KeyRef::Softsign {
+                path: absolute(&path),
+            },
             other => other,
         })
         .collect()
@@ -252,4 +297,31 @@ pub fn state(files: &dyn Files, path: &Path) -> StateReading {
         Ok(Some(Entry::Other)) => StateReading::Unreadable("it isn't a regular file".into()),
         Err(e) => StateReading::Unreadable(e.to_string()),
     }
+}
+
+/// Looks at what a draft's moves would meet: the files in their way, the new chain's state files.
+pub fn surroundings(files: &dyn Files, moves: &[Move]) -> Surroundings {
+    let mut around = Surroundings::default();
+    for moving in moves {
+        for file in &moving.files {
+            let path = file.path.as_path();
+            let found = match files.entry(path) {
+                Ok(None) => continue,
+                Ok(Some(Entry::File(_))) => match files.read(path) {
+                    Ok(bytes) => Found::File(bytes),
+                    Err(e) => Found::Unreadable(e.to_string()),
+                },
+                Ok(Some(Entry::Link(to))) => Found::Other(format!("a link to {}", to.display())),
+                Ok(Some(Entry::Folder(_))) => Found::Other("a folder".into()),
+                Ok(Some(Entry::Other)) => Found::Other("a device or a socket".into()),
+                Err(e) => Found::Unreadable(e.to_string()),
+            };
+            around.targets.insert(path.to_owned(), found);
+        }
+        for chain in &moving.chains {
+            let path = &chain.new.state_file;
+            around.states.insert(path.clone(), state(files, path));
+        }
+    }
+    around
 }

@@ -31,23 +31,35 @@ pub struct Failure {
 impl Failure {
     /// A refusal: a rule, a gate or a finding stands in the way, and nothing was changed.
     pub fn refused(message: impl fmt::Display) -> Self {
-        Failure { exit: Exit::Refused, error: anyhow::anyhow!("{message}") }
+        Failure {
+            exit: Exit::Refused,
+            error: anyhow::anyhow!("{message}"),
+        }
     }
 
     /// A failure that leaves an operation open.
     pub fn half_way(message: impl fmt::Display) -> Self {
-        Failure { exit: Exit::HalfWay, error: anyhow::anyhow!("{message}") }
+        Failure {
+            exit: Exit::HalfWay,
+            error: anyhow::anyhow!("{message}"),
+        }
     }
 
     /// The command line lacks something that only its author can add.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Failure { exit: Exit::Usage, error: anyhow::anyhow!("{message}") }
+        Failure {
+            exit: Exit::Usage,
+            error: anyhow::anyhow!("{message}"),
+        }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Failure { exit: Exit::Failed, error }
+        Failure {
+            exit: Exit::Failed,
+            error,
+        }
     }
 }
 

@@ -39,6 +39,10 @@ impl Signer {
         self.unit.run.is_up() || !self.unit.links.is_empty()
     }
 
+    pub fn is_up(&self) -> bool {
+        self.unit.run.is_up()
+    }
+
     pub fn name(&self) -> &str {
         self.unit.name.signer()
     }

@@ -84,14 +84,22 @@ pub enum Record {
         program: Box<Program>,
     },
     /// The next run of kmsctl went on after a death.
-    Resumed { by: String, at: jiff::Timestamp },
-    Intent { step: StepId },
+    Resumed {
+        by: String,
+        at: jiff::Timestamp,
+    },
+    Intent {
+        step: StepId,
+    },
     Done {
         step: StepId,
         /// It was so already; nothing was done.
         already: bool,
     },
-    Failed { step: StepId, error: String },
+    Failed {
+        step: StepId,
+        error: String,
+    },
     /// A stopped signer's state file, whole (rule S5).
     State {
         step: StepId,
@@ -101,7 +109,10 @@ pub enum Record {
         bytes: String,
         at: jiff::Timestamp,
     },
-    Closed { ending: Ending, at: jiff::Timestamp },
+    Closed {
+        ending: Ending,
+        at: jiff::Timestamp,
+    },
 }
 
 /// A journal, read back.
@@ -122,14 +133,23 @@ pub struct Journal {
 impl Journal {
     /// Whether any signer began to switch: from then on the new chain's state files count.
     pub fn switched(&self) -> bool {
-        let lanes = self.program.lanes.iter().flat_map(|l| &l.steps).map(|s| &s.id);
+        let lanes = self
+            .program
+            .lanes
+            .iter()
+            .flat_map(|l| &l.steps)
+            .map(|s| &s.id);
         let lanes: std::collections::BTreeSet<&StepId> = lanes.collect();
-        self.records.iter().any(|r| matches!(r, Record::Intent { step } if lanes.contains(step)))
+        self.records
+            .iter()
+            .any(|r| matches!(r, Record::Intent { step } if lanes.contains(step)))
     }
 
     /// Whether anything at all was meant to be done.
     pub fn began(&self) -> bool {
-        self.records.iter().any(|r| matches!(r, Record::Intent { .. }))
+        self.records
+            .iter()
+            .any(|r| matches!(r, Record::Intent { .. }))
     }
 
     pub fn ending(&self) -> Option<(Ending, jiff::Timestamp)> {
@@ -146,8 +166,16 @@ impl Journal {
     pub fn parse(bytes: &[u8]) -> Result<Option<Journal>> {
         let (records, length) = read_lines(bytes)?;
         let mut records = records.into_iter();
-        let Some(Record::Opened { operation, verb, supersedes, by, at, plan, program, .. }) =
-            records.next()
+        let Some(Record::Opened {
+            operation,
+            verb,
+            supersedes,
+            by,
+            at,
+            plan,
+            program,
+            ..
+        }) = records.next()
         else {
             return Ok(None);
         };
@@ -173,7 +201,11 @@ fn line(number: u64, durable: u64, record: &Record) -> Result<String> {
 }
 
 fn checksum(body: &[u8]) -> String {
-    Sha256::digest(body).iter().take(8).map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(body)
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// A line that is whole: its number, how many records were durable before it, and its JSON.
@@ -192,7 +224,9 @@ fn read_lines(bytes: &[u8]) -> Result<(Vec<Record>, u64)> {
     let mut length = 0;
     let mut torn: Option<usize> = None;
     for (n, raw) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        let text = raw.strip_suffix(b"\n").and_then(|l| std::str::from_utf8(l).ok());
+        let text = raw
+            .strip_suffix(b"\n")
+            .and_then(|l| std::str::from_utf8(l).ok());
         let Some((number, durable, json)) = text.and_then(whole) else {
             torn.get_or_insert(n);
             continue;
@@ -208,7 +242,11 @@ fn read_lines(bytes: &[u8]) -> Result<(Vec<Record>, u64)> {
             }
             continue;
         }
-        ensure!(number == n as u64, "line {}: record {number} stands where {n} belongs", n + 1);
+        ensure!(
+            number == n as u64,
+            "line {}: record {number} stands where {n} belongs",
+            n + 1
+        );
         if n == 0 {
             check_version(json)?;
         }
@@ -259,7 +297,11 @@ mod tests {
             from: None,
             moves: Vec::new(),
             inputs: Vec::new(),
-            observed: Observed { host: String::new(), at, heights: Vec::new() },
+            observed: Observed {
+                host: String::new(),
+                at,
+                heights: Vec::new(),
+            },
             findings: Vec::new(),
         };
         Record::Opened {
@@ -279,9 +321,14 @@ mod tests {
     fn lines(durable: &[u64]) -> Vec<String> {
         let record = |n: u64| match n {
             0 => opened(),
-            n => Record::Intent { step: StepId(format!("step-{n}")) },
+            n => Record::Intent {
+                step: StepId(format!("step-{n}")),
+            },
         };
-        (0..).zip(durable).map(|(n, d)| line(n, *d, &record(n)).unwrap()).collect()
+        (0..)
+            .zip(durable)
+            .map(|(n, d)| line(n, *d, &record(n)).unwrap())
+            .collect()
     }
 
     fn read(lines: &[String]) -> Result<Option<usize>> {
@@ -322,7 +369,12 @@ mod tests {
         let record = serde_json::to_string(&opened()).unwrap();
         let newer = record.replacen("\"format_version\":1", "\"format_version\":2", 1);
         let body = format!("0 0 {newer}");
-        let error = read(&[format!("{} {body}\n", checksum(body.as_bytes()))]).unwrap_err().to_string();
-        assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+        let error = read(&[format!("{} {body}\n", checksum(body.as_bytes()))])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("format 2") && error.contains("format 1"),
+            "{error}"
+        );
     }
 }

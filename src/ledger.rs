@@ -28,8 +28,16 @@ pub struct Ledger {
 pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
     match (a, b) {
         (
-            KeyRef::Yubihsm { serial: s1, connector: c1, key: k1 },
-            KeyRef::Yubihsm { serial: s2, connector: c2, key: k2 },
+            KeyRef::Yubihsm {
+                serial: s1,
+                connector: c1,
+                key: k1,
+            },
+            KeyRef::Yubihsm {
+                serial: s2,
+                connector: c2,
+                key: k2,
+            },
         ) => {
             let device = match (s1, s2) {
                 (Some(s1), Some(s2)) => s1 == s2,
@@ -57,8 +65,11 @@ impl Ledger {
     }
 
     fn add(&mut self, journal: &Journal) {
-        let actions: BTreeMap<&StepId, &Action> =
-            journal.program.steps().map(|s| (&s.id, &s.action)).collect();
+        let actions: BTreeMap<&StepId, &Action> = journal
+            .program
+            .steps()
+            .map(|s| (&s.id, &s.action))
+            .collect();
         for record in &journal.records {
             match record {
                 Record::Intent { step } => {
@@ -73,7 +84,9 @@ impl Ledger {
                         self.written.remove(path);
                     }
                 }
-                Record::State { state_file, state, .. } => self.saw(state_file, *state),
+                Record::State {
+                    state_file, state, ..
+                } => self.saw(state_file, *state),
                 _ => {}
             }
         }

@@ -89,7 +89,10 @@ impl ManagedPath {
 
     /// The folder that holds the markers, and the one above it.
     pub fn fence_folders() -> [Self; 2] {
-        [ManagedPath(PathBuf::from(ETC_FOLDER)), ManagedPath(PathBuf::from(FENCE_FOLDER))]
+        [
+            ManagedPath(PathBuf::from(ETC_FOLDER)),
+            ManagedPath(PathBuf::from(FENCE_FOLDER)),
+        ]
     }
 
     /// A file in a unit's drop-in folder.
@@ -123,7 +126,9 @@ impl TryFrom<PathBuf> for ManagedPath {
     /// Takes only the shapes that the constructors make; the last line of defence for what is read back from a plan.
     fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
         let plain = path.is_absolute()
-            && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+            && path
+                .components()
+                .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
         let under = |folder: &str| path.starts_with(folder);
         let ends = |suffix: &str| path.to_str().is_some_and(|p| p.ends_with(suffix));
         let shape = if path == Path::new(ETC_FOLDER) {
@@ -159,7 +164,10 @@ mod tests {
             "/data/../data/x.toml",
             "relative.toml",
         ] {
-            assert!(ManagedPath::try_from(PathBuf::from(path)).is_err(), "{path}");
+            assert!(
+                ManagedPath::try_from(PathBuf::from(path)).is_err(),
+                "{path}"
+            );
         }
         let mut protected = Protected::default();
         protected.insert("/data/state.toml");

@@ -219,7 +219,14 @@ pub struct Change {
 impl Plan {
     /// The id of a plan's content.
     pub fn compute_id(&self) -> String {
-        let content = (&self.format_version, &self.request, &self.suffix, &self.from, &self.moves, &self.inputs);
+        let content = (
+            &self.format_version,
+            &self.request,
+            &self.suffix,
+            &self.from,
+            &self.moves,
+            &self.inputs,
+        );
         // Serialising plain data to memory can't fail; an empty text would only make the ids differ.
         let bytes = serde_json::to_vec(&content).unwrap_or_default();
         Fingerprint::of(&bytes).short().to_owned()

@@ -71,10 +71,18 @@ pub fn is_result(role: Role, content: &Content, text: &str) -> bool {
 pub fn text(role: Role, content: &Content, source: Option<&str>) -> Result<String, String> {
     match content {
         Content::Text { text } => Ok(text.clone()),
-        Content::Derived { source: path, fingerprint: known, edits, .. } => {
+        Content::Derived {
+            source: path,
+            fingerprint: known,
+            edits,
+            ..
+        } => {
             let source = source.ok_or_else(|| format!("{} is gone", path.display()))?;
             if fingerprint(role, source)? != *known {
-                return Err(format!("{} changed since the plan was made", path.display()));
+                return Err(format!(
+                    "{} changed since the plan was made",
+                    path.display()
+                ));
             }
             let edits: Vec<Edit> = edits.iter().map(|c| c.edit.clone()).collect();
             edited(role, path, source, &edits)

@@ -34,7 +34,9 @@ pub fn changes(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
             if then.is_some_and(|i| i.text != now) {
                 let message = "it was changed since the plan was made; it will run as it is now";
                 findings.push(
-                    Finding::warn(Code::ConfigInvalid, message).of(&moving.signer).at(path),
+                    Finding::warn(Code::ConfigInvalid, message)
+                        .of(&moving.signer)
+                        .at(path),
                 );
             }
         }
@@ -44,7 +46,11 @@ pub fn changes(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
 
 fn plain(path: &Path, text: &str) -> String {
     use crate::plan::Role;
-    let role = if path.extension().is_some_and(|e| e == "toml") { Role::Config } else { Role::Unit };
+    let role = if path.extension().is_some_and(|e| e == "toml") {
+        Role::Config
+    } else {
+        Role::Unit
+    };
     crate::render::without_secrets(role, text).unwrap_or_default()
 }
 
@@ -60,7 +66,11 @@ fn identity(moving: &Move, signer: &Signer) -> Option<Finding> {
         .collect();
     let same = now.len() == moving.old_chains().count()
         && moving.old_chains().all(|then| now.contains(then));
-    let binary = signer.unit.exec.first().is_some_and(|p| Path::new(p) == moving.program);
+    let binary = signer
+        .unit
+        .exec
+        .first()
+        .is_some_and(|p| Path::new(p) == moving.program);
     if same && binary {
         return None;
     }

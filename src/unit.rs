@@ -37,7 +37,9 @@ impl UnitName {
 pub fn without_revision(stem: &str) -> &str {
     match stem.rsplit_once(".v") {
         Some((head, digits))
-            if !head.is_empty() && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
+            if !head.is_empty()
+                && !digits.is_empty()
+                && digits.bytes().all(|b| b.is_ascii_digit()) =>
         {
             head
         }
@@ -123,7 +125,10 @@ impl UnitText {
         let parsed = systemd_unit_edit::Parse::<SystemdUnit>::parse_unit(text);
         if let Some(error) = parsed.positioned_errors().first() {
             let at: usize = error.range.start().into();
-            return Err(UnitTextError { line: line_of(text, at), message: error.message.clone() });
+            return Err(UnitTextError {
+                line: line_of(text, at),
+                message: error.message.clone(),
+            });
         }
         let mut settings = Vec::new();
         for section in parsed.tree().sections() {
@@ -146,7 +151,11 @@ impl UnitText {
     /// All values of a key, in order, as systemd takes them: an empty assignment drops what came before.
     pub fn list(&self, section: &str, key: &str) -> Vec<&Setting> {
         let mut found: Vec<&Setting> = Vec::new();
-        for setting in self.settings.iter().filter(|s| s.section == section && s.key == key) {
+        for setting in self
+            .settings
+            .iter()
+            .filter(|s| s.section == section && s.key == key)
+        {
             if setting.value.is_empty() {
                 found.clear();
             } else {
@@ -169,7 +178,10 @@ impl UnitText {
 
 /// The 1-based line that holds a byte of a text.
 pub fn line_of(text: &str, at: usize) -> usize {
-    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
+    1 + text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|b| **b == b'\n')
+        .count()
 }
 
 /// Splits an Exec line into its words as systemd does: blanks separate, single and double quotes group, a backslash
@@ -240,7 +252,11 @@ pub fn expand(text: &str, unit: &UnitName) -> Result<String, String> {
             Some('p') => out.push_str(prefix),
             Some('i') => out.push_str(instance),
             Some('%') => out.push('%'),
-            Some(other) => return Err(format!("the specifier %{other} is known only to a running systemd")),
+            Some(other) => {
+                return Err(format!(
+                    "the specifier %{other} is known only to a running systemd"
+                ));
+            }
             None => return Err("a lone % at the end".into()),
         }
     }
@@ -262,22 +278,38 @@ mod tests {
 
     #[test]
     fn names_that_systemd_refuses_are_refused() {
-        for bad in ["", ".service", "a/b.service", "a b.service", "a.socket", "a\n.service", "../a.service"] {
+        for bad in [
+            "",
+            ".service",
+            "a/b.service",
+            "a b.service",
+            "a.socket",
+            "a\n.service",
+            "../a.service",
+        ] {
             assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn words_split_as_systemd_splits_them() {
-        assert_eq!(split_words(r#"/a/tmkms start -c "/x y/z.toml""#).unwrap(), ["/a/tmkms", "start", "-c", "/x y/z.toml"]);
+        assert_eq!(
+            split_words(r#"/a/tmkms start -c "/x y/z.toml""#).unwrap(),
+            ["/a/tmkms", "start", "-c", "/x y/z.toml"]
+        );
         assert_eq!(split_words(r"a\ b c").unwrap(), ["a b", "c"]);
         assert!(split_words("a 'b").is_err());
     }
 
     #[test]
     fn an_empty_assignment_drops_what_came_before() {
-        let text = UnitText::parse("[Service]\nExecStart=a\nExecStart=\nExecStart=b \\\n  c\n").unwrap();
-        let values: Vec<_> = text.list("Service", "ExecStart").iter().map(|s| s.value.clone()).collect();
+        let text =
+            UnitText::parse("[Service]\nExecStart=a\nExecStart=\nExecStart=b \\\n  c\n").unwrap();
+        let values: Vec<_> = text
+            .list("Service", "ExecStart")
+            .iter()
+            .map(|s| s.value.clone())
+            .collect();
         assert_eq!(values.len(), 1);
         assert_eq!(split_words(&values[0]).unwrap(), ["b", "c"]);
     }

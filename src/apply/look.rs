@@ -16,11 +16,17 @@ use crate::render;
 use crate::unit::UnitName;
 
 fn drifted(found: impl Into<String>) -> Readiness {
-    Readiness::Drifted { found: found.into() }
+    Readiness::Drifted {
+        found: found.into(),
+    }
 }
 
 fn ready_unless(done: bool) -> Readiness {
-    if done { Readiness::Done } else { Readiness::Ready }
+    if done {
+        Readiness::Done
+    } else {
+        Readiness::Ready
+    }
 }
 
 impl Run<'_> {
@@ -32,12 +38,22 @@ impl Run<'_> {
                 Some(Entry::Folder(_)) => Readiness::Done,
                 Some(_) => drifted(format!("{path} is no folder: take away what is there")),
             }),
-            Action::Write { role, path, content } => look_at_write(files, *role, path, content),
-            Action::Remove { role, path, content } => look_at_remove(files, *role, path, content),
+            Action::Write {
+                role,
+                path,
+                content,
+            } => look_at_write(files, *role, path, content),
+            Action::Remove {
+                role,
+                path,
+                content,
+            } => look_at_remove(files, *role, path, content),
             Action::RemoveFolder { path } => Ok(match entry(files, path.as_path())? {
                 Some(Entry::Folder(_)) => {
                     // Others' files in it stay, and the folder with them.
-                    let names = files.list(path.as_path()).with_context(|| format!("reading {path}"))?;
+                    let names = files
+                        .list(path.as_path())
+                        .with_context(|| format!("reading {path}"))?;
                     ready_unless(!names.is_empty())
                 }
                 _ => Readiness::Done,
@@ -51,14 +67,16 @@ impl Run<'_> {
                 Ok(ready_unless(entry(files, marker.as_path())?.is_none()))
             }
             Action::Reload => Ok(ready_unless(!self.changed)),
-            Action::Enable { links, .. } => Ok(ready_unless(existing(files, links)? == links.len())),
+            Action::Enable { links, .. } => {
+                Ok(ready_unless(existing(files, links)? == links.len()))
+            }
             Action::Disable { links, .. } => Ok(ready_unless(existing(files, links)? == 0)),
-            Action::Stop { unit } => {
-                Ok(ready_unless(!self.host.services.run_state(unit)?.is_up()))
-            }
-            Action::ProveStopped { unit, other, configs } => {
-                self.look_at_stopped(unit, other, configs)
-            }
+            Action::Stop { unit } => Ok(ready_unless(!self.host.services.run_state(unit)?.is_up())),
+            Action::ProveStopped {
+                unit,
+                other,
+                configs,
+            } => self.look_at_stopped(unit, other, configs),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
             Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
             Action::Start { unit } => {
@@ -77,11 +95,16 @@ impl Run<'_> {
     ) -> Result<Readiness> {
         let run = self.host.services.run_state(unit)?;
         if run.is_up() || run.main_pid != 0 {
-            return Ok(drifted(format!("{unit} is {} ({}), not stopped", run.active, run.sub)));
+            return Ok(drifted(format!(
+                "{unit} is {} ({}), not stopped",
+                run.active, run.sub
+            )));
         }
         let left = self.host.processes.in_unit(unit, &run.control_group)?;
         if !left.is_empty() {
-            return Ok(drifted(format!("{unit} is stopped, and its processes {left:?} still run")));
+            return Ok(drifted(format!(
+                "{unit} is stopped, and its processes {left:?} still run"
+            )));
         }
         for process in self.host.processes.signers()? {
             if process.unit.as_deref() == Some(other.as_str()) {
@@ -95,7 +118,11 @@ impl Run<'_> {
                 return Ok(drifted(format!(
                     "process {} still runs tmkms on {}; end it before anything else",
                     process.pid,
-                    process.config.as_deref().unwrap_or(Path::new("a config that can't be read")).display()
+                    process
+                        .config
+                        .as_deref()
+                        .unwrap_or(Path::new("a config that can't be read"))
+                        .display()
                 )));
             }
         }
@@ -115,7 +142,9 @@ impl Run<'_> {
                 (StateReading::Link, _) => "is a link".into(),
                 (StateReading::Unreadable(why), _) => format!("can't be read: {why}"),
             };
-            let known = known.map(|k| format!(", and a journal saw it at {k}")).unwrap_or_default();
+            let known = known
+                .map(|k| format!(", and a journal saw it at {k}"))
+                .unwrap_or_default();
             return drifted(format!(
                 "{} {found}{known}: starting on it could sign twice; find the right file",
                 path.display()
@@ -126,7 +155,9 @@ impl Run<'_> {
 }
 
 fn entry(files: &dyn Files, path: &Path) -> Result<Option<Entry>> {
-    files.entry(path).with_context(|| format!("looking at {}", path.display()))
+    files
+        .entry(path)
+        .with_context(|| format!("looking at {}", path.display()))
 }
 
 fn existing(files: &dyn Files, links: &[PathBuf]) -> Result<usize> {
@@ -165,7 +196,9 @@ fn look_at_write(
     Ok(match entry(files, path.as_path())? {
         None => Readiness::Ready,
         Some(Entry::File(_)) => {
-            let bytes = files.read(path.as_path()).with_context(|| format!("reading {path}"))?;
+            let bytes = files
+                .read(path.as_path())
+                .with_context(|| format!("reading {path}"))?;
             if bytes == text.as_bytes() {
                 Readiness::Done
             } else {
@@ -174,7 +207,9 @@ fn look_at_write(
                 ))
             }
         }
-        Some(_) => drifted(format!("{path} is no regular file: take away what is there")),
+        Some(_) => drifted(format!(
+            "{path} is no regular file: take away what is there"
+        )),
     })
 }
 

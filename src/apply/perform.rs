@@ -20,9 +20,16 @@ impl Run<'_> {
     pub(super) fn act(&mut self, step: &Step) -> Result<Begun> {
         match &step.action {
             Action::MakeFolder { path } => {
-                self.host.files.create_folder(path).with_context(|| format!("making {path}"))?;
+                self.host
+                    .files
+                    .create_folder(path)
+                    .with_context(|| format!("making {path}"))?;
             }
-            Action::Write { role, path, content } => {
+            Action::Write {
+                role,
+                path,
+                content,
+            } => {
                 let files = &*self.host.files;
                 let text = look::wanted(files, *role, content).map_err(anyhow::Error::msg)?;
                 let like = match content {
@@ -34,11 +41,16 @@ impl Run<'_> {
                     .with_context(|| format!("writing {path}"))?;
             }
             Action::Remove { path, .. } | Action::RemoveFolder { path } => {
-                self.host.files.remove(path).with_context(|| format!("removing {path}"))?;
+                self.host
+                    .files
+                    .remove(path)
+                    .with_context(|| format!("removing {path}"))?;
             }
             Action::CloseFence { unit } => {
                 let marker = ManagedPath::fence(unit);
-                let text = format!("{unit} doesn't start while this file exists. `kmsctl status` says why.\n");
+                let text = format!(
+                    "{unit} doesn't start while this file exists. `kmsctl status` says why.\n"
+                );
                 self.host
                     .files
                     .create(&marker, text.as_bytes(), &Like::Plain)
@@ -46,7 +58,10 @@ impl Run<'_> {
             }
             Action::OpenFence { unit } => {
                 let marker = ManagedPath::fence(unit);
-                self.host.files.remove(&marker).with_context(|| format!("removing {marker}"))?;
+                self.host
+                    .files
+                    .remove(&marker)
+                    .with_context(|| format!("removing {marker}"))?;
             }
             Action::Reload => self.host.services.reload()?,
             Action::Enable { units, links } => self.enable(units, links)?,
@@ -56,10 +71,14 @@ impl Run<'_> {
                 self.sync_folders(links)?;
             }
             Action::Stop { unit } => {
-                return Ok(Begun::Job(self.host.services.begin(&Job::Stop(unit.clone()))?));
+                return Ok(Begun::Job(
+                    self.host.services.begin(&Job::Stop(unit.clone()))?,
+                ));
             }
             Action::Start { unit } => {
-                return Ok(Begun::Job(self.host.services.begin(&Job::Start(unit.clone()))?));
+                return Ok(Begun::Job(
+                    self.host.services.begin(&Job::Start(unit.clone()))?,
+                ));
             }
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
@@ -78,13 +97,19 @@ impl Run<'_> {
     fn enable(&mut self, units: &[UnitName], links: &[PathBuf]) -> Result<()> {
         let made = self.host.services.enable(units)?;
         if let Err(error) = expected("made", &made, links) {
-            self.host.services.disable(units).context("taking back what enabling made")?;
+            self.host
+                .services
+                .disable(units)
+                .context("taking back what enabling made")?;
             return Err(error);
         }
         for link in links {
             let entry = self.host.files.entry(link);
             if !matches!(entry, Ok(Some(Entry::Link(_)))) {
-                bail!("systemd didn't make {}: the unit's [Install] doesn't ask for it", link.display());
+                bail!(
+                    "systemd didn't make {}: the unit's [Install] doesn't ask for it",
+                    link.display()
+                );
             }
         }
         self.sync_folders(links)
@@ -130,7 +155,10 @@ impl Run<'_> {
                 .read(path)
                 .with_context(|| format!("reading {}", path.display()))?;
             if SignState::parse(&bytes).ok() != Some(state) {
-                bail!("{} changed while it was read: something still signs", path.display());
+                bail!(
+                    "{} changed while it was read: something still signs",
+                    path.display()
+                );
             }
             let bytes = String::from_utf8(bytes)
                 .with_context(|| format!("{} isn't UTF-8", path.display()))?;
@@ -149,7 +177,9 @@ impl Run<'_> {
 
     /// What is wrong with a watched unit after its time.
     pub(super) fn watched(&mut self, action: &Action, before: &RunState) -> Result<Option<String>> {
-        let Action::Watch { unit, files } = action else { return Ok(None) };
+        let Action::Watch { unit, files } = action else {
+            return Ok(None);
+        };
         let run = self.host.services.run_state(unit)?;
         if let Some(error) = not_running(unit, &run) {
             return Ok(Some(error));
@@ -175,13 +205,19 @@ impl Run<'_> {
 
 fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
     (run.active != "active" || run.sub != "running").then(|| {
-        format!("{unit} is {} ({}) after its start; see `journalctl -u {unit}`", run.active, run.sub)
+        format!(
+            "{unit} is {} ({}) after its start; see `journalctl -u {unit}`",
+            run.active, run.sub
+        )
     })
 }
 
 fn expected(what: &str, changed: &[PathBuf], planned: &[PathBuf]) -> Result<()> {
     if let Some(link) = changed.iter().find(|c| !planned.contains(c)) {
-        bail!("systemd {what} {}, which the plan doesn't name", link.display());
+        bail!(
+            "systemd {what} {}, which the plan doesn't name",
+            link.display()
+        );
     }
     Ok(())
 }
@@ -194,7 +230,11 @@ pub(super) fn job_failure(action: &Action, result: &str) -> Option<String> {
     let (Action::Start { unit } | Action::Stop { unit }) = action else {
         return Some(format!("systemd's job ended as {result}"));
     };
-    let verb = if matches!(action, Action::Start { .. }) { "start" } else { "stop" };
+    let verb = if matches!(action, Action::Start { .. }) {
+        "start"
+    } else {
+        "stop"
+    };
     let why = match result {
         "assert" => "its fence is closed: another hand closed it".to_owned(),
         "canceled" => "another request took its place".to_owned(),
@@ -202,5 +242,7 @@ pub(super) fn job_failure(action: &Action, result: &str) -> Option<String> {
         "dependency" => "a unit that it needs failed".to_owned(),
         other => other.to_owned(),
     };
-    Some(format!("systemd couldn't {verb} {unit}: {why}; see `journalctl -u {unit}`"))
+    Some(format!(
+        "systemd couldn't {verb} {unit}: {why}; see `journalctl -u {unit}`"
+    ))
 }

@@ -22,14 +22,22 @@ pub fn candidates(
         for name in files.list(folder).with_context(context)? {
             let file = folder.join(&name);
             if let Some(unit) = name.strip_suffix(".d") {
-                let Ok(unit) = unit.parse::<UnitName>() else { continue };
+                let Ok(unit) = unit.parse::<UnitName>() else {
+                    continue;
+                };
                 let drop_ins = files.list(&file).with_context(context)?;
-                if drop_ins.iter().any(|d| mentions_tmkms(files, &file.join(d))) && !is_template(&unit) {
+                if drop_ins
+                    .iter()
+                    .any(|d| mentions_tmkms(files, &file.join(d)))
+                    && !is_template(&unit)
+                {
                     found.insert(unit);
                 }
                 continue;
             }
-            let Ok(unit) = name.parse::<UnitName>() else { continue };
+            let Ok(unit) = name.parse::<UnitName>() else {
+                continue;
+            };
             if is_alias(files, &file, &name) || !mentions_tmkms(files, &file) {
                 continue;
             }
@@ -59,9 +67,12 @@ fn is_template(unit: &UnitName) -> bool {
 }
 
 fn template(file: &Path) -> Finding {
-    Finding::warn(Code::UnitUnreadable, "template units aren't moved by this version of kmsctl")
-        .at(file)
-        .remedy("move its instances by hand, or give each signer a unit file of its own")
+    Finding::warn(
+        Code::UnitUnreadable,
+        "template units aren't moved by this version of kmsctl",
+    )
+    .at(file)
+    .remedy("move its instances by hand, or give each signer a unit file of its own")
 }
 
 /// A link to another unit's file is that unit's second name.
@@ -75,7 +86,10 @@ fn is_alias(files: &dyn Files, file: &Path, name: &str) -> bool {
 fn mentions_tmkms(files: &dyn Files, file: &Path) -> bool {
     // What can't be read here can't be loaded by systemd either, or is a mask.
     files.read(file).is_ok_and(|bytes| {
-        bytes.to_ascii_lowercase().windows(5).any(|window| window == b"tmkms")
+        bytes
+            .to_ascii_lowercase()
+            .windows(5)
+            .any(|window| window == b"tmkms")
     })
 }
 

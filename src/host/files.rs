@@ -44,7 +44,11 @@ impl Tree {
     }
 
     fn open_at(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
-        let mode = if flags.contains(OFlags::CREATE) { 0o600 } else { 0 };
+        let mode = if flags.contains(OFlags::CREATE) {
+            0o600
+        } else {
+            0
+        };
         // The kernel asks for another try when a rename races with the walk (openat2(2), EAGAIN).
         for _ in 0..64 {
             let opened = rustix::fs::openat2(
@@ -73,9 +77,16 @@ impl Tree {
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, ResolveFlags::empty())?;
+        let fd = self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK,
+            ResolveFlags::empty(),
+        )?;
         if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok(File::from(fd))
     }
@@ -87,7 +98,11 @@ fn path_of(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
 }
 
 fn facts(stat: &Stat) -> FileFacts {
-    FileFacts { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
+    FileFacts {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+    }
 }
 
 impl Files for Tree {
@@ -103,7 +118,9 @@ impl Files for Tree {
             FileType::Directory => Entry::Folder(facts(&stat)),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&fd, "", Vec::new())?;
-                Entry::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_bytes())))
+                Entry::Link(PathBuf::from(std::ffi::OsStr::from_bytes(
+                    target.as_bytes(),
+                )))
             }
             _ => Entry::Other,
         }))
@@ -114,7 +131,10 @@ impl Files for Tree {
         let mut bytes = Vec::new();
         file.take(LARGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "larger than 16 MiB",
+            ));
         }
         Ok(bytes)
     }
@@ -150,7 +170,10 @@ impl Files for Tree {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let path = path_of(self.open_at(folder, flags, ResolveFlags::empty())?.as_fd())?;
         let below = path.strip_prefix(&self.root_path).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the folder moved while it was looked at")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the folder moved while it was looked at",
+            )
         })?;
         Ok(Path::new("/").join(below))
     }
@@ -161,7 +184,11 @@ impl Files for Tree {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        Ok(rustix::fs::fsync(self.open_at(folder, flags, ResolveFlags::empty())?)?)
+        Ok(rustix::fs::fsync(self.open_at(
+            folder,
+            flags,
+            ResolveFlags::empty(),
+        )?)?)
     }
 
     fn create_folder(&self, path: &ManagedPath) -> io::Result<()> {
@@ -211,7 +238,11 @@ impl Tree {
         let mut file = File::from(file);
         file.write_all(bytes)?;
         let facts = match like {
-            Like::Plain => FileFacts { uid: 0, gid: 0, mode: 0o644 },
+            Like::Plain => FileFacts {
+                uid: 0,
+                gid: 0,
+                mode: 0o644,
+            },
             Like::File(path) => {
                 let model = self.open_to_read(path)?;
                 copy_attributes(&model, &file)?;
@@ -219,7 +250,8 @@ impl Tree {
             }
         };
         let own = rustix::fs::fstat(&file)?;
-        if (own.st_uid, own.st_gid) != (facts.uid, facts.gid) && rustix::process::geteuid().is_root()
+        if (own.st_uid, own.st_gid) != (facts.uid, facts.gid)
+            && rustix::process::geteuid().is_root()
         {
             let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
             rustix::fs::fchown(&file, Some(uid), Some(gid))?;
@@ -264,8 +296,18 @@ fn create_new(folder: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<OwnedFd,
     rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))
 }
 
-fn rename_new(folder: BorrowedFd<'_>, from: &std::ffi::OsStr, to: &std::ffi::OsStr) -> io::Result<()> {
-    Ok(rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE)?)
+fn rename_new(
+    folder: BorrowedFd<'_>,
+    from: &std::ffi::OsStr,
+    to: &std::ffi::OsStr,
+) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(
+        folder,
+        from,
+        folder,
+        to,
+        RenameFlags::NOREPLACE,
+    )?)
 }
 
 /// Copies extended attributes, and with them ACLs and security labels. A filesystem that has none has none to copy.
@@ -285,5 +327,8 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

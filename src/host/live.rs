@@ -23,7 +23,10 @@ use crate::unit::UnitName;
 pub fn open() -> Result<Host> {
     let files = Tree::open(Path::new("/")).context("opening /")?;
     Ok(Host {
-        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        name: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         files: Box::new(files),
         services: Box::new(Systemd::connect()?),
         processes: Box::new(Proc),
@@ -53,7 +56,11 @@ impl Processes for Proc {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").context("reading /proc")? {
             let entry = entry.context("reading /proc")?;
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|n| n.parse::<u32>().ok())
+            else {
                 continue;
             };
             if let Some(process) = signer_process(pid, &entry.path())? {
@@ -69,7 +76,11 @@ impl Processes for Proc {
         let mut pids = Vec::new();
         for entry in std::fs::read_dir("/proc").context("reading /proc")? {
             let entry = entry.context("reading /proc")?;
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|n| n.parse::<u32>().ok())
+            else {
                 continue;
             };
             let Some(groups) = gone(std::fs::read_to_string(entry.path().join("cgroup")))
@@ -77,11 +88,14 @@ impl Processes for Proc {
             else {
                 continue;
             };
-            let inside = groups.lines().filter_map(|l| l.splitn(3, ':').nth(2)).any(|path| {
-                (!control_group.is_empty() && below(path, control_group))
-                    || path.ends_with(&component)
-                    || path.contains(&format!("{component}/"))
-            });
+            let inside = groups
+                .lines()
+                .filter_map(|l| l.splitn(3, ':').nth(2))
+                .any(|path| {
+                    (!control_group.is_empty() && below(path, control_group))
+                        || path.ends_with(&component)
+                        || path.contains(&format!("{component}/"))
+                });
             if inside {
                 pids.push(pid);
             }
@@ -90,14 +104,22 @@ impl Processes for Proc {
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
-        let Some((uid, gid)) = user_ids(user)? else { return Ok(None) };
+        let Some((uid, gid)) = user_ids(user)? else {
+            return Ok(None);
+        };
         let mut command = Command::new(program);
-        command.arg("version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         command.env_clear().current_dir("/");
         if rustix::process::geteuid().is_root() {
             command.uid(uid).gid(gid);
         }
-        let Ok(mut child) = command.spawn() else { return Ok(None) };
+        let Ok(mut child) = command.spawn() else {
+            return Ok(None);
+        };
         // 0.11.0 has no such command; whatever doesn't answer at once has no answer.
         let deadline = Instant::now() + Duration::from_secs(3);
         loop {
@@ -111,8 +133,12 @@ impl Processes for Proc {
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         }
-        let output = child.wait_with_output().context("reading the tmkms binary's answer")?;
-        Ok(String::from_utf8(output.stdout).ok().and_then(|text| text.trim().parse().ok()))
+        let output = child
+            .wait_with_output()
+            .context("reading the tmkms binary's answer")?;
+        Ok(String::from_utf8(output.stdout)
+            .ok()
+            .and_then(|text| text.trim().parse().ok()))
     }
 
     fn operator(&self) -> String {
@@ -127,7 +153,8 @@ impl Processes for Proc {
 }
 
 fn below(path: &str, group: &str) -> bool {
-    path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(group)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A process may end while it is looked at: then there is nothing to say of it.
@@ -156,30 +183,44 @@ fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
     // Unreadable without root; then argv[0] alone decides.
     let program = std::fs::read_link(folder.join("exe")).ok();
     let named = |p: &Path| {
-        p.file_name().is_some_and(|n| n.to_string_lossy().to_lowercase().contains("tmkms"))
+        p.file_name()
+            .is_some_and(|n| n.to_string_lossy().to_lowercase().contains("tmkms"))
     };
-    let is_tmkms = program.as_deref().is_some_and(named)
-        || argv.first().is_some_and(|a| named(Path::new(a)));
+    let is_tmkms =
+        program.as_deref().is_some_and(named) || argv.first().is_some_and(|a| named(Path::new(a)));
     if !is_tmkms {
         return Ok(None);
     }
-    let Some(groups) = gone(std::fs::read_to_string(folder.join("cgroup"))).with_context(context)?
+    let Some(groups) =
+        gone(std::fs::read_to_string(folder.join("cgroup"))).with_context(context)?
     else {
         return Ok(None);
     };
     let unit = groups
         .lines()
         .filter_map(|l| l.splitn(3, ':').nth(2))
-        .find_map(|path| path.rsplit('/').find(|c| c.ends_with(".service")).map(str::to_owned));
+        .find_map(|path| {
+            path.rsplit('/')
+                .find(|c| c.ends_with(".service"))
+                .map(str::to_owned)
+        });
     let directory = std::fs::read_link(folder.join("cwd")).ok();
     let variable = std::fs::read(folder.join("environ")).ok().and_then(|raw| {
         raw.split(|b| *b == 0).find_map(|entry| {
             let entry = std::str::from_utf8(entry).ok()?;
-            entry.strip_prefix(tmkms::CONFIG_VARIABLE)?.strip_prefix('=').map(str::to_owned)
+            entry
+                .strip_prefix(tmkms::CONFIG_VARIABLE)?
+                .strip_prefix('=')
+                .map(str::to_owned)
         })
     });
     let config = directory.map(|d| tmkms::config_path(&argv, variable.as_deref(), &d));
-    Ok(Some(SignerProcess { pid, argv, unit, config }))
+    Ok(Some(SignerProcess {
+        pid,
+        argv,
+        unit,
+        config,
+    }))
 }
 
 /// The numeric user and group of a unit's `User=`; root where it names none.

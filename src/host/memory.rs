@@ -60,7 +60,9 @@ impl Memory {
     }
 
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.0.read(name).with_context(|| format!("reading {}", self.path(name).display()))
+        self.0
+            .read(name)
+            .with_context(|| format!("reading {}", self.path(name).display()))
     }
 
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -70,11 +72,15 @@ impl Memory {
     }
 
     pub fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.0.list(folder).with_context(|| format!("reading {}", self.path(folder).display()))
+        self.0
+            .list(folder)
+            .with_context(|| format!("reading {}", self.path(folder).display()))
     }
 
     pub fn log(&self, name: &str, keep: u64) -> Result<Box<dyn Log>> {
-        self.0.log(name, keep).with_context(|| format!("opening {}", self.path(name).display()))
+        self.0
+            .log(name, keep)
+            .with_context(|| format!("opening {}", self.path(name).display()))
     }
 
     /// Takes the host's lock.
@@ -83,7 +89,11 @@ impl Memory {
     /// Another kmsctl is changing this host (rule S9).
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path("lock");
-        match self.0.lock().with_context(|| format!("locking {}", path.display()))? {
+        match self
+            .0
+            .lock()
+            .with_context(|| format!("locking {}", path.display()))?
+        {
             Some(lock) => Ok(lock),
             None => bail!(
                 "{}: another kmsctl is changing this host; wait for it to end, or see `kmsctl status`",
@@ -101,7 +111,9 @@ pub struct OnDisk {
 impl OnDisk {
     /// The folder below a host's root.
     pub fn below(root: &Path) -> OnDisk {
-        OnDisk { folder: root.join(FOLDER.trim_start_matches('/')) }
+        OnDisk {
+            folder: root.join(FOLDER.trim_start_matches('/')),
+        }
     }
 
     fn make(&self, folder: &Path) -> io::Result<()> {
@@ -112,7 +124,10 @@ impl OnDisk {
             self.make(parent)?;
         }
         let private = folder.starts_with(&self.folder);
-        match fs::DirBuilder::new().mode(if private { 0o700 } else { 0o755 }).create(folder) {
+        match fs::DirBuilder::new()
+            .mode(if private { 0o700 } else { 0o755 })
+            .create(folder)
+        {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }

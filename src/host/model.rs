@@ -134,7 +134,11 @@ impl Processes for ModelProcesses {
 
     fn in_unit(&mut self, unit: &UnitName, _control_group: &str) -> Result<Vec<u32>> {
         let run = self.0.borrow().run_state(unit);
-        Ok(if run.main_pid == 0 { Vec::new() } else { vec![run.main_pid] })
+        Ok(if run.main_pid == 0 {
+            Vec::new()
+        } else {
+            vec![run.main_pid]
+        })
     }
 
     fn tmkms_version(&mut self, _program: &Path, _user: &str) -> Result<Option<TmkmsVersion>> {

@@ -89,33 +89,44 @@ impl Systemd {
     }
 
     async fn connect_async() -> Result<Systemd> {
-        let connection =
-            zbus::connection::Builder::system().method_timeout(CALL_LIMIT).build().await?;
+        let connection = zbus::connection::Builder::system()
+            .method_timeout(CALL_LIMIT)
+            .build()
+            .await?;
         let manager = ManagerProxy::new(&connection).await?;
         let mut stream = manager.receive_job_removed().await?;
         manager.subscribe().await?;
         let (sender, ends) = mpsc::channel();
-        std::thread::Builder::new().name("job-ends".into()).spawn(move || {
-            zbus::block_on(async move {
-                while let Some(signal) = stream.next().await {
-                    let Ok(args) = signal.args() else { continue };
-                    let end = JobEnd {
-                        ticket: Ticket(args.job.to_string()),
-                        result: args.result.clone(),
-                    };
-                    if sender.send(end).is_err() {
-                        break;
+        std::thread::Builder::new()
+            .name("job-ends".into())
+            .spawn(move || {
+                zbus::block_on(async move {
+                    while let Some(signal) = stream.next().await {
+                        let Ok(args) = signal.args() else { continue };
+                        let end = JobEnd {
+                            ticket: Ticket(args.job.to_string()),
+                            result: args.result.clone(),
+                        };
+                        if sender.send(end).is_err() {
+                            break;
+                        }
                     }
-                }
-            });
-        })?;
-        Ok(Systemd { connection, manager, ends })
+                });
+            })?;
+        Ok(Systemd {
+            connection,
+            manager,
+            ends,
+        })
     }
 
     fn properties(&self, unit: &UnitName, interface: &str) -> Result<Bag> {
         zbus::block_on(async {
             let path = self.manager.load_unit(unit.as_str()).await?;
-            let proxy = PropertiesProxy::builder(&self.connection).path(path).build().await?;
+            let proxy = PropertiesProxy::builder(&self.connection)
+                .path(path)
+                .build()
+                .await?;
             anyhow::Ok(Bag(proxy.get_all(interface).await?))
         })
         .with_context(|| format!("asking systemd about {unit}"))
@@ -148,16 +159,18 @@ impl Bag {
         T: TryFrom<OwnedVariant>,
         T::Error: std::error::Error + Send + Sync + 'static,
     {
-        let value =
-            self.0.remove(name).with_context(|| format!("systemd names no property {name}"))?;
+        let value = self
+            .0
+            .remove(name)
+            .with_context(|| format!("systemd names no property {name}"))?;
         T::try_from(value).with_context(|| format!("systemd's property {name} has another type"))
     }
 }
 
 impl Services for Systemd {
     fn unit_path(&mut self) -> Result<Vec<PathBuf>> {
-        let path = zbus::block_on(self.manager.unit_path())
-            .context("asking systemd for its unit path")?;
+        let path =
+            zbus::block_on(self.manager.unit_path()).context("asking systemd for its unit path")?;
         Ok(path.into_iter().map(PathBuf::from).collect())
     }
 

@@ -26,12 +26,18 @@ impl History {
     pub fn read(host: &Host) -> Result<History> {
         let mut journals = Vec::new();
         for entry in host.memory.list(FOLDER)? {
-            let Ok(operation) = entry.parse::<OperationId>() else { continue };
+            let Ok(operation) = entry.parse::<OperationId>() else {
+                continue;
+            };
             let piece = name(operation, "journal");
-            let Some(bytes) = host.memory.read(&piece)? else { continue };
+            let Some(bytes) = host.memory.read(&piece)? else {
+                continue;
+            };
             let path = host.memory.path(&piece);
             // Nothing was done before the first record was durable.
-            if let Some(journal) = Journal::parse(&bytes).with_context(|| path.display().to_string())? {
+            if let Some(journal) =
+                Journal::parse(&bytes).with_context(|| path.display().to_string())?
+            {
                 ensure!(
                     journal.operation == operation,
                     "{}: it is operation {}'s journal, in another's place",
@@ -75,7 +81,11 @@ impl History {
     fn next_id(&self, host: &Host) -> Result<OperationId> {
         // Folders without a readable first record count too: their numbers were given.
         let folders = host.memory.list(FOLDER)?;
-        let given = folders.iter().filter_map(|f| f.parse::<u32>().ok()).max().unwrap_or(0);
+        let given = folders
+            .iter()
+            .filter_map(|f| f.parse::<u32>().ok())
+            .max()
+            .unwrap_or(0);
         Ok(OperationId(given + 1))
     }
 }
@@ -98,12 +108,21 @@ pub struct Opening<'a> {
 
 impl Writer {
     /// Opens a new operation: its first record is durable, and room for the rest is allocated (rule S8).
-    pub fn open(host: &Host, history: &History, opening: &Opening<'_>) -> Result<(Writer, OperationId)> {
+    pub fn open(
+        host: &Host,
+        history: &History,
+        opening: &Opening<'_>,
+    ) -> Result<(Writer, OperationId)> {
         let operation = history.next_id(host)?;
         let piece = name(operation, "journal");
         let path = host.memory.path(&piece);
         let log = host.memory.log(&piece, 0)?;
-        let mut writer = Writer { log, written: 0, durable: 0, pending: Vec::new() };
+        let mut writer = Writer {
+            log,
+            written: 0,
+            durable: 0,
+            pending: Vec::new(),
+        };
         writer.append(&Record::Opened {
             format_version: FORMAT_VERSION,
             operation,
@@ -115,7 +134,8 @@ impl Writer {
             plan: Box::new(opening.plan.clone()),
             program: Box::new(opening.program.clone()),
         })?;
-        let room = writer.pending.len() as u64 + 4096 + 1024 * opening.program.steps().count() as u64;
+        let room =
+            writer.pending.len() as u64 + 4096 + 1024 * opening.program.steps().count() as u64;
         writer
             .log
             .reserve(room)
@@ -126,17 +146,28 @@ impl Writer {
 
     /// Goes on with an operation that a death left open; what was torn is cut off.
     pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
-        let log = host.memory.log(&name(journal.operation, "journal"), journal.length)?;
+        let log = host
+            .memory
+            .log(&name(journal.operation, "journal"), journal.length)?;
         let written = 1 + journal.records.len() as u64;
-        let mut writer = Writer { log, written, durable: written, pending: Vec::new() };
-        writer.append(&Record::Resumed { by: host.processes.operator(), at: host.clock.now() })?;
+        let mut writer = Writer {
+            log,
+            written,
+            durable: written,
+            pending: Vec::new(),
+        };
+        writer.append(&Record::Resumed {
+            by: host.processes.operator(),
+            at: host.clock.now(),
+        })?;
         writer.sync()?;
         Ok(writer)
     }
 
     /// Adds a record; durable only after [`Writer::sync`].
     pub fn append(&mut self, record: &Record) -> Result<()> {
-        self.pending.extend_from_slice(line(self.written, self.durable, record)?.as_bytes());
+        self.pending
+            .extend_from_slice(line(self.written, self.durable, record)?.as_bytes());
         self.written += 1;
         Ok(())
     }
@@ -147,7 +178,9 @@ impl Writer {
     /// A failed write or fsync. It must not be tried again: the kernel may have dropped what it couldn't write.
     pub fn sync(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
-            self.log.append(&self.pending).context("writing the journal")?;
+            self.log
+                .append(&self.pending)
+                .context("writing the journal")?;
             self.pending.clear();
         }
         self.log.sync().context("making the journal durable")?;
@@ -156,7 +189,10 @@ impl Writer {
     }
 
     pub fn close(&mut self, host: &Host, ending: Ending) -> Result<()> {
-        self.append(&Record::Closed { ending, at: host.clock.now() })?;
+        self.append(&Record::Closed {
+            ending,
+            at: host.clock.now(),
+        })?;
         self.sync()
     }
 }
@@ -164,5 +200,6 @@ impl Writer {
 /// Keeps the way back beside the journal, for a reader.
 pub fn keep_rollback(host: &Host, operation: OperationId, program: &Program) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(program)?;
-    host.memory.replace(&name(operation, "rollback.json"), &bytes)
+    host.memory
+        .replace(&name(operation, "rollback.json"), &bytes)
 }

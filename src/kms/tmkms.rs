@@ -9,7 +9,9 @@ const DEFAULT_CONFIG: &str = "tmkms.toml";
 
 /// Whether an argv runs `tmkms start`.
 pub fn is_start(argv: &[String]) -> bool {
-    let Some(program) = argv.first().and_then(|p| Path::new(p).file_name()) else { return false };
+    let Some(program) = argv.first().and_then(|p| Path::new(p).file_name()) else {
+        return false;
+    };
     program.to_string_lossy().to_lowercase().contains("tmkms")
         && argv.iter().skip(1).any(|a| a == "start")
 }
@@ -33,18 +35,28 @@ pub fn config_argument(argv: &[String]) -> Option<(usize, &str)> {
 
 /// The config that an argv starts tmkms on, made absolute through the process's working directory.
 pub fn config_path(argv: &[String], variable: Option<&str>, directory: &Path) -> PathBuf {
-    let named = config_argument(argv).map(|(_, path)| path).or(variable).unwrap_or(DEFAULT_CONFIG);
+    let named = config_argument(argv)
+        .map(|(_, path)| path)
+        .or(variable)
+        .unwrap_or(DEFAULT_CONFIG);
     absolute(named, directory)
 }
 
 /// The value of the config's variable in a unit's `Environment=`.
 pub fn config_variable(environment: &[String]) -> Option<&str> {
-    environment.iter().rev().find_map(|e| e.strip_prefix(CONFIG_VARIABLE)?.strip_prefix('='))
+    environment
+        .iter()
+        .rev()
+        .find_map(|e| e.strip_prefix(CONFIG_VARIABLE)?.strip_prefix('='))
 }
 
 /// A path as the process sees it: joined to its working directory, `.` taken out.
 pub fn absolute(path: &str, directory: &Path) -> PathBuf {
-    directory.join(path).components().filter(|c| *c != Component::CurDir).collect()
+    directory
+        .join(path)
+        .components()
+        .filter(|c| *c != Component::CurDir)
+        .collect()
 }
 
 #[cfg(test)]
@@ -58,9 +70,18 @@ mod tests {
     #[test]
     fn the_config_is_found_however_it_is_named() {
         let at = |line: &str, variable| config_path(&argv(line), variable, Path::new("/home/k"));
-        assert_eq!(at("/b/tmkms start -c /x/a.toml", None), Path::new("/x/a.toml"));
-        assert_eq!(at("/b/tmkms start --config=a.toml", None), Path::new("/home/k/a.toml"));
-        assert_eq!(at("/b/tmkms start -v -c ./a.toml", None), Path::new("/home/k/a.toml"));
+        assert_eq!(
+            at("/b/tmkms start -c /x/a.toml", None),
+            Path::new("/x/a.toml")
+        );
+        assert_eq!(
+            at("/b/tmkms start --config=a.toml", None),
+            Path::new("/home/k/a.toml")
+        );
+        assert_eq!(
+            at("/b/tmkms start -v -c ./a.toml", None),
+            Path::new("/home/k/a.toml")
+        );
         assert_eq!(at("/b/tmkms start", Some("/v.toml")), Path::new("/v.toml"));
         assert_eq!(at("/b/tmkms start", None), Path::new("/home/k/tmkms.toml"));
     }

@@ -30,7 +30,10 @@ pub struct Draft {
 /// A sentence with the next step, where the request doesn't fit the host: no signer, no chain or several, no suffix.
 pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String> {
     for wanted in &request.signers {
-        if !inventory.current().any(|s| s.name() == wanted || s.unit.name.stem() == wanted) {
+        if !inventory
+            .current()
+            .any(|s| s.name() == wanted || s.unit.name.stem() == wanted)
+        {
             let names: BTreeSet<&str> = inventory.current().map(Signer::name).collect();
             return Err(format!(
                 "--signer {wanted}: no enabled or running signer has that name; there are: {}",
@@ -47,19 +50,23 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
         heights: Vec::new(),
         findings: Vec::new(),
     };
-    let Some(from) = from_chain(inventory, request)? else { return Ok(draft) };
+    let Some(from) = from_chain(inventory, request)? else {
+        return Ok(draft);
+    };
     let mut inputs = BTreeMap::new();
     for signer in moving(inventory, request, &from) {
         match a_move(signer, request, &from, &draft.suffix, &mut inputs) {
             Ok(moving) => draft.moves.push(moving),
             Err(finding) => draft.findings.push(*finding),
         }
-        draft.heights.extend(signer.chains.iter().map(|chain| Height {
-            signer: signer.name().to_owned(),
-            chain: chain.id.clone(),
-            state_file: chain.state_file.clone(),
-            reading: chain.state.clone(),
-        }));
+        draft
+            .heights
+            .extend(signer.chains.iter().map(|chain| Height {
+                signer: signer.name().to_owned(),
+                chain: chain.id.clone(),
+                state_file: chain.state_file.clone(),
+                reading: chain.state.clone(),
+            }));
     }
     draft.from = Some(from);
     draft.inputs = inputs.into_values().collect();
@@ -82,8 +89,10 @@ fn moving<'a>(
 /// The chain that is left; none where every signer of the chain has the new id already.
 fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId>, String> {
     let new = &request.new_chain;
-    let ids: BTreeSet<&str> =
-        inventory.current().flat_map(|s| s.chains.iter().map(|c| c.id.as_str())).collect();
+    let ids: BTreeSet<&str> = inventory
+        .current()
+        .flat_map(|s| s.chains.iter().map(|c| c.id.as_str()))
+        .collect();
     if ids.is_empty() {
         let mut message = String::from(
             "no signer found: no enabled or running unit's ExecStart runs `tmkms start`",
@@ -105,7 +114,10 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
             return Err(format!("--from-chain {from} is the new chain itself"));
         }
         if !ids.contains(from.as_str()) && !ids.contains(new.as_str()) {
-            return Err(format!("no signer signs --from-chain {from}; they sign: {}", list(ids)));
+            return Err(format!(
+                "no signer signs --from-chain {from}; they sign: {}",
+                list(ids)
+            ));
         }
         return Ok(ids.contains(from.as_str()).then(|| from.clone()));
     }
@@ -145,12 +157,21 @@ fn a_move(
     let refuse = |path: &Path, line: usize, message: String| {
         let remedy = "change it by hand to a form that can be edited, then plan again";
         Box::new(
-            Finding::block(Code::EditRefused, message).of(name).at(path).line(line).remedy(remedy),
+            Finding::block(Code::EditRefused, message)
+                .of(name)
+                .at(path)
+                .line(line)
+                .remedy(remedy),
         )
     };
     let taken = |path: &Path, message: String| {
         let remedy = "give another suffix with --suffix";
-        Box::new(Finding::block(Code::NameTaken, message).of(name).at(path).remedy(remedy))
+        Box::new(
+            Finding::block(Code::NameTaken, message)
+                .of(name)
+                .at(path)
+                .remedy(remedy),
+        )
     };
     let unit = &signer.unit;
     let config_file = &signer.config;
@@ -159,7 +180,12 @@ fn a_move(
         let message = format!("the new unit would have the current one's name {new}");
         return Err(taken(&unit.fragment, message));
     }
-    let wanted = config::Wanted { from, to: &request.new_chain, suffix, protocol: request.protocol };
+    let wanted = config::Wanted {
+        from,
+        to: &request.new_chain,
+        suffix,
+        protocol: request.protocol,
+    };
     let edits = config::edits(&config_file.text, &config_file.view, &wanted)
         .map_err(|(line, why)| refuse(&config_file.path, line, why))?;
     let chains = chain_moves(signer, request, from, suffix);
@@ -172,7 +198,10 @@ fn a_move(
     let old_config = config_file.path.to_string_lossy().into_owned();
     let new_config = naming::path(&old_config, suffix);
     if new_config == old_config {
-        return Err(taken(&config_file.path, "the new config would be the current one".into()));
+        return Err(taken(
+            &config_file.path,
+            "the new config would be the current one".into(),
+        ));
     }
     let mut protected = protected(signer);
     for chain in &chains {
@@ -187,11 +216,27 @@ fn a_move(
         let unreadable = |e: String| refuse(source, 1, e);
         let content = render::derived(role, source, text, edits).map_err(unreadable)?;
         let plain = render::without_secrets(role, text).map_err(unreadable)?;
-        inputs.insert(source.to_owned(), Input { path: source.to_owned(), text: plain });
-        files.push(NewFile { role, path, content });
+        inputs.insert(
+            source.to_owned(),
+            Input {
+                path: source.to_owned(),
+                text: plain,
+            },
+        );
+        files.push(NewFile {
+            role,
+            path,
+            content,
+        });
         Ok::<(), Box<Finding>>(())
     };
-    derive(Role::Config, config_path, &config_file.path, &config_file.text, edits)?;
+    derive(
+        Role::Config,
+        config_path,
+        &config_file.path,
+        &config_file.text,
+        edits,
+    )?;
 
     let written = tmkms::config_argument(&unit.exec)
         .map(|(_, path)| path.to_owned())
@@ -220,22 +265,30 @@ fn a_move(
         return Err(refuse(&unit.fragment, 1, message));
     }
     let mut names_config = false;
-    let mut texts = vec![(Role::Unit, ManagedPath::unit(&new), unit.fragment.clone(), unit.text.clone())];
+    let mut texts = vec![(
+        Role::Unit,
+        ManagedPath::unit(&new),
+        unit.fragment.clone(),
+        unit.text.clone(),
+    )];
     for (path, text) in unit.drop_ins.iter().zip(&unit.drop_in_texts) {
         // A drop-in of a prefix or of all services is inherited by the new name.
-        let Some(file) = render::unit::own_drop_in(path, unit.name.as_str()) else { continue };
-        let target = ManagedPath::other_drop_in(&new, &file)
-            .map_err(|e| refuse(path, 1, e.to_string()))?;
+        let Some(file) = render::unit::own_drop_in(path, unit.name.as_str()) else {
+            continue;
+        };
+        let target =
+            ManagedPath::other_drop_in(&new, &file).map_err(|e| refuse(path, 1, e.to_string()))?;
         texts.push((Role::DropIn, target, path.clone(), text.clone()));
     }
     for (role, path, source, text) in texts {
-        let edits = render::unit::edits(&text, &moved)
-            .map_err(|(line, why)| refuse(&source, line, why))?;
+        let edits =
+            render::unit::edits(&text, &moved).map_err(|(line, why)| refuse(&source, line, why))?;
         names_config |= edits.iter().any(|c| c.edit.from == written);
         derive(role, path, &source, &text, edits)?;
     }
     if !names_config {
-        let message = format!("the unit's text doesn't name {written} in a form that can be edited");
+        let message =
+            format!("the unit's text doesn't name {written} in a form that can be edited");
         return Err(refuse(&unit.fragment, 1, message));
     }
     // A fence's drop-in comes before its unit, so that there is never a unit without its fence.
@@ -245,7 +298,11 @@ fn a_move(
         let text = drop_in::fence(unit, exec)
             .map_err(|e| refuse(ManagedPath::drop_in(unit).as_path(), 1, format!("{e:#}")))?;
         let content = Content::Text { text };
-        fenced.push(NewFile { role: Role::Fence, path: ManagedPath::drop_in(unit), content });
+        fenced.push(NewFile {
+            role: Role::Fence,
+            path: ManagedPath::drop_in(unit),
+            content,
+        });
     }
     fenced.append(&mut files);
     Ok(Move {
@@ -308,7 +365,12 @@ fn chain_file(chain: &crate::inventory::SignerChain) -> ChainFile {
 }
 
 fn stays(signer: &Signer, from: &ChainId) -> Vec<ChainFile> {
-    signer.chains.iter().filter(|c| c.id != from.as_str()).map(chain_file).collect()
+    signer
+        .chains
+        .iter()
+        .filter(|c| c.id != from.as_str())
+        .map(chain_file)
+        .collect()
 }
 
 /// Every file that a signer's config names as state, key or password.
@@ -325,7 +387,11 @@ fn protected(signer: &Signer) -> Protected {
     for provider in &view.softsign {
         protected.insert(at(&provider.path.value));
     }
-    for file in view.yubihsm.iter().filter_map(|p| p.auth.password_file.as_ref()) {
+    for file in view
+        .yubihsm
+        .iter()
+        .filter_map(|p| p.auth.password_file.as_ref())
+    {
         protected.insert(at(&file.value));
     }
     protected

@@ -72,14 +72,21 @@ mod tests {
         for (old, new) in [
             ("tmkms.01.toml", "tmkms.01.v3.toml"),
             ("tmkms.01.v2.toml", "tmkms.01.v3.toml"),
-            ("commercio_priv_validator_state01.json", "commercio_priv_validator_state01.v3.json"),
+            (
+                "commercio_priv_validator_state01.json",
+                "commercio_priv_validator_state01.v3.json",
+            ),
             ("state", "state.v3"),
             (".hidden", ".hidden.v3"),
         ] {
             assert_eq!(file_name(old, "v3"), new);
         }
         assert_eq!(path("state/a.json", "v3"), "state/a.v3.json");
-        let unit = |name: &str| super::unit(&name.parse().unwrap(), "v4").unwrap().to_string();
+        let unit = |name: &str| {
+            super::unit(&name.parse().unwrap(), "v4")
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(unit("tmkms-01.service"), "tmkms-01.v4.service");
         assert_eq!(unit("tmkms-01.v3.service"), "tmkms-01.v4.service");
     }
@@ -88,7 +95,11 @@ mod tests {
     fn an_id_without_a_revision_asks_for_a_suffix() {
         let id = |id: &str| id.parse::<ChainId>().unwrap();
         assert_eq!(suffix(&id("commercio-3"), None).unwrap(), "v3");
-        assert!(suffix(&id("mychain"), None).unwrap_err().contains("--suffix"));
+        assert!(
+            suffix(&id("mychain"), None)
+                .unwrap_err()
+                .contains("--suffix")
+        );
         assert!(suffix(&id("commercio-3"), Some("../x")).is_err());
     }
 }

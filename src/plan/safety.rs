@@ -50,7 +50,13 @@ pub fn judge(
     around: &Surroundings,
     ledger: &Ledger,
 ) -> Plan {
-    let case = Case { inventory, request, moves: &draft.moves, around, ledger };
+    let case = Case {
+        inventory,
+        request,
+        moves: &draft.moves,
+        around,
+        ledger,
+    };
     let mut findings = draft.findings;
     findings.extend(inventory.problems.iter().cloned());
     findings.extend(units(&case));
@@ -62,8 +68,11 @@ pub fn judge(
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
         findings.push(
-            Finding::info(Code::NoPeers, "that no other host signs with these keys is not checked")
-                .remedy("compare `kmsctl heights` with your other hosts before `apply`"),
+            Finding::info(
+                Code::NoPeers,
+                "that no other host signs with these keys is not checked",
+            )
+            .remedy("compare `kmsctl heights` with your other hosts before `apply`"),
         );
     }
     for finding in &mut findings {
@@ -72,7 +81,9 @@ pub fn judge(
             finding.message += " (accepted)";
         }
     }
-    findings.sort_by(|a, b| (b.severity, &a.code, &a.signer, a).cmp(&(a.severity, &b.code, &b.signer, b)));
+    findings.sort_by(|a, b| {
+        (b.severity, &a.code, &a.signer, a).cmp(&(a.severity, &b.code, &b.signer, b))
+    });
     findings.dedup();
     let mut plan = Plan {
         format_version: super::FORMAT_VERSION,
@@ -97,8 +108,10 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for signer in case.inventory.current() {
         let unit = &signer.unit;
-        let mut others =
-            case.inventory.by_config(&signer.config.path).filter(|s| s.unit.name != unit.name);
+        let mut others = case
+            .inventory
+            .by_config(&signer.config.path)
+            .filter(|s| s.unit.name != unit.name);
         if let Some(other) = others.find(|s| s.is_current() && s.unit.name > unit.name) {
             let message = format!(
                 "both {} and {} start tmkms on this config: two signers of one key",
@@ -108,12 +121,17 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
                 Finding::block(Code::ConfigShared, message)
                     .of(signer.name())
                     .at(&signer.config.path)
-                    .remedy(format!("disable and stop one of {} and {}", unit.name, other.unit.name)),
+                    .remedy(format!(
+                        "disable and stop one of {} and {}",
+                        unit.name, other.unit.name
+                    )),
             );
         }
     }
     for moving in case.moves {
-        let Some(signer) = case.inventory.signer(&moving.old) else { continue };
+        let Some(signer) = case.inventory.signer(&moving.old) else {
+            continue;
+        };
         let unit = &signer.unit;
         if unit.needs_reload {
             findings.push(
@@ -143,7 +161,11 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
         if let Some(odd) = odd {
             let message = format!("{} {odd}", unit.name);
             let remedy = "start, stop, enable or disable it first if that isn't what you want";
-            findings.push(Finding::warn(Code::RunStateOdd, message).of(signer.name()).remedy(remedy));
+            findings.push(
+                Finding::warn(Code::RunStateOdd, message)
+                    .of(signer.name())
+                    .remedy(remedy),
+            );
         }
     }
     findings
@@ -177,7 +199,11 @@ fn keys(case: &Case<'_>) -> Vec<Finding> {
                     if file_a.chain != file_b.chain || !share_key(&file_a.keys, &file_b.keys) {
                         continue;
                     }
-                    let key = file_a.keys.first().map(ToString::to_string).unwrap_or_default();
+                    let key = file_a
+                        .keys
+                        .first()
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
                     let message = format!(
                         "{key} signs {} from {} and from {} ({}): a double signature waiting",
                         file_a.chain,
@@ -222,9 +248,15 @@ pub fn strays(inventory: &Inventory) -> Vec<Finding> {
             };
             Finding::block(
                 Code::StrayProcess,
-                format!("process {} runs tmkms {config}, {unit}: it may sign with a key that moves", process.pid),
+                format!(
+                    "process {} runs tmkms {config}, {unit}: it may sign with a key that moves",
+                    process.pid
+                ),
             )
-            .remedy(format!("end it (`kill {}`) or run it from a unit of its own", process.pid))
+            .remedy(format!(
+                "end it (`kill {}`) or run it from a unit of its own",
+                process.pid
+            ))
         })
         .collect()
 }
@@ -232,19 +264,38 @@ pub fn strays(inventory: &Inventory) -> Vec<Finding> {
 fn protocols(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for moving in case.moves {
-        let Some(signer) = case.inventory.signer(&moving.old) else { continue };
-        let from = moving.chains.first().map(|c| c.old.chain.as_str()).unwrap_or_default();
-        let validators = signer.config.view.validators.iter().filter(|v| v.chain_id.value == from);
+        let Some(signer) = case.inventory.signer(&moving.old) else {
+            continue;
+        };
+        let from = moving
+            .chains
+            .first()
+            .map(|c| c.old.chain.as_str())
+            .unwrap_or_default();
+        let validators = signer
+            .config
+            .view
+            .validators
+            .iter()
+            .filter(|v| v.chain_id.value == from);
         for validator in validators {
             let old = validator.protocol_version.as_ref();
             let new = protocol_after(old.map(|o| o.value.as_str()), case.request.protocol);
             let line = old.map_or(validator.line, |o| o.line);
             let spoken = new.map_or("no protocol version".to_owned(), |p| p.to_string());
             let Some(version) = signer.version else {
-                let message = format!("the version of {} isn't known here", moving.program.display());
-                let remedy = format!("make sure that it speaks {spoken}: `{} version`", moving.program.display());
+                let message = format!(
+                    "the version of {} isn't known here",
+                    moving.program.display()
+                );
+                let remedy = format!(
+                    "make sure that it speaks {spoken}: `{} version`",
+                    moving.program.display()
+                );
                 findings.push(
-                    Finding::warn(Code::VersionUnknown, message).of(signer.name()).remedy(remedy),
+                    Finding::warn(Code::VersionUnknown, message)
+                        .of(signer.name())
+                        .remedy(remedy),
                 );
                 continue;
             };
@@ -276,7 +327,12 @@ fn protocols(case: &Case<'_>) -> Vec<Finding> {
 
 /// Signers whose height of the moving chain is further from the highest than the spread allows.
 pub fn laggards(heights: &[Height], chain: &str, spread: u64) -> Vec<Finding> {
-    let read = || heights.iter().filter(|h| h.chain == chain).filter_map(|h| Some((h, h.reading.height()?)));
+    let read = || {
+        heights
+            .iter()
+            .filter(|h| h.chain == chain)
+            .filter_map(|h| Some((h, h.reading.height()?)))
+    };
     let Some((first, highest)) = read().max_by_key(|(_, state)| state.height) else {
         return Vec::new();
     };

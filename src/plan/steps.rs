@@ -34,31 +34,68 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    MakeFolder { path: ManagedPath },
+    MakeFolder {
+        path: ManagedPath,
+    },
     /// Writes a new file with the owner and mode of the one it descends from.
-    Write { role: Role, path: ManagedPath, content: Content },
+    Write {
+        role: Role,
+        path: ManagedPath,
+        content: Content,
+    },
     /// Takes a staged file away, if it is still the one that was written.
-    Remove { role: Role, path: ManagedPath, content: Content },
+    Remove {
+        role: Role,
+        path: ManagedPath,
+        content: Content,
+    },
     /// Takes a folder away if it is empty.
-    RemoveFolder { path: ManagedPath },
+    RemoveFolder {
+        path: ManagedPath,
+    },
     /// From here on the unit can't start.
-    CloseFence { unit: UnitName },
+    CloseFence {
+        unit: UnitName,
+    },
     /// From here on the unit may start.
-    OpenFence { unit: UnitName },
+    OpenFence {
+        unit: UnitName,
+    },
     Reload,
-    Enable { units: Vec<UnitName>, links: Vec<PathBuf> },
-    Disable { units: Vec<UnitName>, links: Vec<PathBuf> },
-    Stop { unit: UnitName },
+    Enable {
+        units: Vec<UnitName>,
+        links: Vec<PathBuf>,
+    },
+    Disable {
+        units: Vec<UnitName>,
+        links: Vec<PathBuf>,
+    },
+    Stop {
+        unit: UnitName,
+    },
     /// Proves that the unit is inactive, its control group empty and nothing else runs on these configs (rule S4).
     /// `other` is the signer's other unit, whose own process doesn't count.
-    ProveStopped { unit: UnitName, other: UnitName, configs: Vec<PathBuf> },
+    ProveStopped {
+        unit: UnitName,
+        other: UnitName,
+        configs: Vec<PathBuf>,
+    },
     /// Puts the state files' bytes into the journal and makes the files durable (rule S5).
-    Record { files: Vec<ChainFile> },
+    Record {
+        files: Vec<ChainFile>,
+    },
     /// Each state file is at least at the highest point ever journalled for it (rule S6).
-    CheckHeights { files: Vec<ChainFile> },
-    Start { unit: UnitName },
+    CheckHeights {
+        files: Vec<ChainFile>,
+    },
+    Start {
+        unit: UnitName,
+    },
     /// Watches the started unit: the same run, no restart, its state files sane.
-    Watch { unit: UnitName, files: Vec<ChainFile> },
+    Watch {
+        unit: UnitName,
+        files: Vec<ChainFile>,
+    },
 }
 
 /// Steps of one signer, done in order, beside the lanes of others.
@@ -80,12 +117,19 @@ pub struct Program {
 
 impl Program {
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.before.iter().chain(self.lanes.iter().flat_map(|l| &l.steps)).chain(&self.after)
+        self.before
+            .iter()
+            .chain(self.lanes.iter().flat_map(|l| &l.steps))
+            .chain(&self.after)
     }
 }
 
 fn step(id: impl Into<String>, action: Action, because: &str) -> Step {
-    Step { id: StepId(id.into()), action, because: because.to_owned() }
+    Step {
+        id: StepId(id.into()),
+        action,
+        because: because.to_owned(),
+    }
 }
 
 /// Writes the plan's files. Disturbs no running service.
@@ -96,19 +140,27 @@ pub fn stage(plan: &Plan) -> Program {
     }
     for (n, path) in ManagedPath::fence_folders().into_iter().enumerate() {
         let because = "the fence's markers lie on the root filesystem, there at boot";
-        steps.push(step(format!("stage/fence-folder-{n}"), Action::MakeFolder { path }, because));
+        steps.push(step(
+            format!("stage/fence-folder-{n}"),
+            Action::MakeFolder { path },
+            because,
+        ));
     }
     for moving in &plan.moves {
         let id = |name: &str| format!("{}/stage/{name}", moving.signer);
         steps.push(step(
             id("close-new"),
-            Action::CloseFence { unit: moving.new.clone() },
+            Action::CloseFence {
+                unit: moving.new.clone(),
+            },
             "nothing may start the new unit before the switch",
         ));
         for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
             steps.push(step(
                 id(&format!("folder-{name}")),
-                Action::MakeFolder { path: ManagedPath::drop_in_folder(unit) },
+                Action::MakeFolder {
+                    path: ManagedPath::drop_in_folder(unit),
+                },
                 "the unit's drop-in goes there",
             ));
         }
@@ -127,8 +179,15 @@ pub fn stage(plan: &Plan) -> Program {
             steps.push(step(id(&format!("file-{n}")), action, because));
         }
     }
-    steps.push(step("stage/reload", Action::Reload, "systemd reads the new units and drop-ins"));
-    Program { before: steps, ..Program::default() }
+    steps.push(step(
+        "stage/reload",
+        Action::Reload,
+        "systemd reads the new units and drop-ins",
+    ));
+    Program {
+        before: steps,
+        ..Program::default()
+    }
 }
 
 /// Takes the staged files away; only those that kmsctl wrote.
@@ -143,8 +202,12 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
             Role::DropIn => 2,
             Role::Fence => 3,
         };
-        let mut files: Vec<_> =
-            moving.files.iter().enumerate().filter(|(_, f)| written.contains(&f.path)).collect();
+        let mut files: Vec<_> = moving
+            .files
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| written.contains(&f.path))
+            .collect();
         files.sort_by_key(|(n, f)| (order(f.role), *n));
         for (n, file) in files {
             let action = Action::Remove {
@@ -158,23 +221,40 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
             let path = ManagedPath::drop_in_folder(unit);
             if written.contains(&path) {
                 let action = Action::RemoveFolder { path };
-                steps.push(step(id(&format!("folder-{name}")), action, "made by kmsctl"));
+                steps.push(step(
+                    id(&format!("folder-{name}")),
+                    action,
+                    "made by kmsctl",
+                ));
             }
         }
         steps.push(step(
             id("open-new"),
-            Action::OpenFence { unit: moving.new.clone() },
+            Action::OpenFence {
+                unit: moving.new.clone(),
+            },
             "there is no new unit left to keep from starting",
         ));
     }
     for (n, path) in ManagedPath::fence_folders().into_iter().enumerate().rev() {
         if written.contains(&path) {
             let action = Action::RemoveFolder { path };
-            steps.push(step(format!("unstage/fence-folder-{n}"), action, "made by kmsctl"));
+            steps.push(step(
+                format!("unstage/fence-folder-{n}"),
+                action,
+                "made by kmsctl",
+            ));
         }
     }
-    steps.push(step("unstage/reload", Action::Reload, "systemd forgets the staged units"));
-    Program { before: steps, ..Program::default() }
+    steps.push(step(
+        "unstage/reload",
+        Action::Reload,
+        "systemd forgets the staged units",
+    ));
+    Program {
+        before: steps,
+        ..Program::default()
+    }
 }
 
 /// Which way a signer goes.
@@ -195,38 +275,70 @@ fn lane(moving: &Move, way: Way<'_>) -> Lane {
     let mut steps = vec![
         step(
             id("close", leave),
-            Action::CloseFence { unit: way.leave.clone() },
+            Action::CloseFence {
+                unit: way.leave.clone(),
+            },
             "from here on a boot, a crash-loop or a hand can't start it again",
         ),
-        step(id("stop", leave), Action::Stop { unit: way.leave.clone() }, "one signer a key"),
+        step(
+            id("stop", leave),
+            Action::Stop {
+                unit: way.leave.clone(),
+            },
+            "one signer a key",
+        ),
         step(
             id("prove", leave),
-            Action::ProveStopped { unit: way.leave.clone(), other: way.take.clone(), configs },
+            Action::ProveStopped {
+                unit: way.leave.clone(),
+                other: way.take.clone(),
+                configs,
+            },
             "two signers of one key are a double signature",
         ),
         step(
             id("record", leave),
-            Action::Record { files: way.leave_files },
+            Action::Record {
+                files: way.leave_files,
+            },
             "how far the key signed is evidence, and the floor of every later start",
         ),
         step(
             id("heights", take),
-            Action::CheckHeights { files: way.take_files.clone() },
+            Action::CheckHeights {
+                files: way.take_files.clone(),
+            },
             "tmkms would silently begin at 0 on a lost state file",
         ),
         step(
             id("open", take),
-            Action::OpenFence { unit: way.take.clone() },
+            Action::OpenFence {
+                unit: way.take.clone(),
+            },
             "the other unit is proven dead",
         ),
     ];
     if moving.start {
         let unit = way.take.clone();
-        steps.push(step(id("start", take), Action::Start { unit }, "the old unit ran"));
-        let action = Action::Watch { unit: way.take.clone(), files: way.take_files };
-        steps.push(step(id("watch", take), action, "a started job says nothing about a running signer"));
+        steps.push(step(
+            id("start", take),
+            Action::Start { unit },
+            "the old unit ran",
+        ));
+        let action = Action::Watch {
+            unit: way.take.clone(),
+            files: way.take_files,
+        };
+        steps.push(step(
+            id("watch", take),
+            action,
+            "a started job says nothing about a running signer",
+        ));
     }
-    Lane { signer: moving.signer.clone(), steps }
+    Lane {
+        signer: moving.signer.clone(),
+        steps,
+    }
 }
 
 fn enablement(plan: &Plan, new: bool) -> (Vec<UnitName>, Vec<PathBuf>) {
@@ -260,7 +372,11 @@ fn around(plan: &Plan, id: &str, to_new: bool) -> (Vec<Step>, Vec<Step>) {
         Action::Disable { units, links },
         "what was left doesn't come back, and the fence keeps it closed",
     );
-    let reload = step(format!("{id}/reload"), Action::Reload, "systemd sees what is enabled");
+    let reload = step(
+        format!("{id}/reload"),
+        Action::Reload,
+        "systemd sees what is enabled",
+    );
     (vec![enable], vec![disable, reload])
 }
 
@@ -280,7 +396,11 @@ pub fn switch(plan: &Plan) -> Program {
             },
         )
     });
-    Program { before, lanes: lanes.collect(), after }
+    Program {
+        before,
+        lanes: lanes.collect(),
+        after,
+    }
 }
 
 /// The mirror image of [`switch`]: staged files stay, inert.
@@ -299,5 +419,9 @@ pub fn back(plan: &Plan) -> Program {
             },
         )
     });
-    Program { before, lanes: lanes.collect(), after }
+    Program {
+        before,
+        lanes: lanes.collect(),
+        after,
+    }
 }

@@ -20,12 +20,19 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// 1-based line and reason, where a value can't be replaced.
-pub fn edits(text: &str, view: &Config, wanted: &Wanted<'_>) -> Result<Vec<Change>, (usize, String)> {
+pub fn edits(
+    text: &str,
+    view: &Config,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<Change>, (usize, String)> {
     let from = wanted.from.as_str();
     let mut changes = Vec::new();
     let mut change = |at: &tmkms_core::config::Spanned<String>, to: &str, why: &str| {
         let edit = Edit::string(text, at, to).map_err(|e| (at.line, e.to_string()))?;
-        changes.push(Change { edit, why: why.to_owned() });
+        changes.push(Change {
+            edit,
+            why: why.to_owned(),
+        });
         Ok(())
     };
     for place in view.places_of(from) {
@@ -35,11 +42,17 @@ pub fn edits(text: &str, view: &Config, wanted: &Wanted<'_>) -> Result<Vec<Chang
         // A defaulted state file follows the chain id by itself.
         if let Some(state_file) = &chain.state_file {
             let to = naming::path(&state_file.value, wanted.suffix);
-            change(state_file, &to, "a new chain id gets a new state file; the old one is kept")?;
+            change(
+                state_file,
+                &to,
+                "a new chain id gets a new state file; the old one is kept",
+            )?;
         }
     }
     for validator in view.validators.iter().filter(|v| v.chain_id.value == from) {
-        let Some(old) = &validator.protocol_version else { continue };
+        let Some(old) = &validator.protocol_version else {
+            continue;
+        };
         let to = match wanted.protocol {
             Some(protocol) => protocol,
             None => match old.value.parse() {
@@ -48,7 +61,11 @@ pub fn edits(text: &str, view: &Config, wanted: &Wanted<'_>) -> Result<Vec<Chang
             },
         };
         if to.to_string() != old.value {
-            change(old, &to.to_string(), "the protocol that the upgraded validator speaks")?;
+            change(
+                old,
+                &to.to_string(),
+                "the protocol that the upgraded validator speaks",
+            )?;
         }
     }
     changes.sort_by_key(|c| c.edit.span.start);
@@ -56,7 +73,10 @@ pub fn edits(text: &str, view: &Config, wanted: &Wanted<'_>) -> Result<Vec<Chang
 }
 
 /// The protocol version that a validator is spoken to with after the move; `None` where the config names none.
-pub fn protocol_after(old: Option<&str>, given: Option<ProtocolVersion>) -> Option<ProtocolVersion> {
+pub fn protocol_after(
+    old: Option<&str>,
+    given: Option<ProtocolVersion>,
+) -> Option<ProtocolVersion> {
     let old = old?;
     given.or_else(|| match old.parse() {
         Ok(ProtocolVersion::Legacy | ProtocolVersion::V0_33) => Some(ProtocolVersion::V0_34),

@@ -25,7 +25,10 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
         let entry = &text[setting.span.clone()];
         let value = entry.find('=').map_or(0, |at| at + 1);
         for path in moved {
-            for (at, _) in entry.match_indices(path.from).filter(|(at, _)| *at >= value) {
+            for (at, _) in entry
+                .match_indices(path.from)
+                .filter(|(at, _)| *at >= value)
+            {
                 let end = at + path.from.len();
                 if !starts_word(&entry[..at]) || !ends_word(&entry[end..]) {
                     continue;
@@ -33,7 +36,8 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
                 let span = setting.span.start + at..setting.span.start + end;
                 let line = line_of(text, span.start);
                 if !plain(path.to) {
-                    let reason = format!("{:?} can't stand in a unit file without quoting", path.to);
+                    let reason =
+                        format!("{:?} can't stand in a unit file without quoting", path.to);
                     return Err((line, reason));
                 }
                 changes.push(Change {
@@ -56,16 +60,23 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
 fn starts_word(before: &str) -> bool {
-    before.chars().next_back().is_none_or(|c| c.is_whitespace() || "\"'=:-+!@|".contains(c))
+    before
+        .chars()
+        .next_back()
+        .is_none_or(|c| c.is_whitespace() || "\"'=:-+!@|".contains(c))
 }
 
 fn ends_word(after: &str) -> bool {
-    after.chars().next().is_none_or(|c| c.is_whitespace() || "\"':\\;".contains(c))
+    after
+        .chars()
+        .next()
+        .is_none_or(|c| c.is_whitespace() || "\"':\\;".contains(c))
 }
 
 /// No blank, quote, specifier, variable or control character: the path means itself in a unit.
 fn plain(path: &str) -> bool {
-    path.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"\"'\\%$".contains(c))
+    path.chars()
+        .all(|c| !c.is_whitespace() && !c.is_control() && !"\"'\\%$".contains(c))
 }
 
 /// Applies edits to a text.
@@ -77,7 +88,10 @@ pub fn splice(text: &str, edits: &[Edit]) -> Result<String, String> {
     let mut done = 0;
     for edit in edits {
         if edit.span.start < done || text.get(edit.span.clone()) != Some(edit.raw_from.as_str()) {
-            return Err(format!("line {}: the text isn't the one that the plan was made from", edit.line));
+            return Err(format!(
+                "line {}: the text isn't the one that the plan was made from",
+                edit.line
+            ));
         }
         out.push_str(&text[done..edit.span.start]);
         out.push_str(&edit.raw_to);
@@ -126,15 +140,27 @@ mod tests {
 
     #[test]
     fn a_path_that_would_need_quoting_is_refused() {
-        let moved = [Moved { from: "/k/a.toml", to: "/k/%a.toml", why: "" }];
-        let (line, why) = edits("[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n", &moved).unwrap_err();
+        let moved = [Moved {
+            from: "/k/a.toml",
+            to: "/k/%a.toml",
+            why: "",
+        }];
+        let (line, why) =
+            edits("[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n", &moved).unwrap_err();
         assert_eq!(line, 2);
         assert!(why.contains("quoting"), "{why}");
     }
 
     #[test]
     fn an_edit_of_another_text_is_refused() {
-        let changes = edits("[Service]\nExecStart=/b/t -c /k/a\n", &[Moved { from: "/k/a", to: "/k/b", why: "" }]);
+        let changes = edits(
+            "[Service]\nExecStart=/b/t -c /k/a\n",
+            &[Moved {
+                from: "/k/a",
+                to: "/k/b",
+                why: "",
+            }],
+        );
         let edits: Vec<Edit> = changes.unwrap().into_iter().map(|c| c.edit).collect();
         assert!(splice("[Service]\nExecStart=/b/tt -c /k/a\n", &edits).is_err());
     }

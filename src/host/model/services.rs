@@ -45,7 +45,10 @@ impl Model {
     pub fn load(world: Box<dyn World>) -> Result<Model> {
         let mut model = Model {
             world,
-            running: Running { format_version: FORMAT_VERSION, ..Running::default() },
+            running: Running {
+                format_version: FORMAT_VERSION,
+                ..Running::default()
+            },
             faults: BTreeMap::new(),
             jobs: 0,
             time: Duration::ZERO,
@@ -72,7 +75,9 @@ impl Model {
 
     fn kept<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.world.read(Path::new(path)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| path.to_owned())?)),
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).with_context(|| path.to_owned())?,
+            )),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("reading {path}")),
         }
@@ -91,7 +96,12 @@ impl Model {
     fn enabled(&self) -> Result<Vec<UnitName>> {
         let mut units = Vec::new();
         let folder = Path::new(UNIT_PATH[0]);
-        for wants in self.world.list(folder)?.iter().filter(|n| n.ends_with(".wants")) {
+        for wants in self
+            .world
+            .list(folder)?
+            .iter()
+            .filter(|n| n.ends_with(".wants"))
+        {
             units.extend(
                 self.world
                     .list(&folder.join(wants))?
@@ -117,7 +127,11 @@ impl Model {
     }
 
     pub fn run_state(&self, unit: &UnitName) -> RunState {
-        self.running.units.get(unit).cloned().unwrap_or_else(|| stopped("inactive"))
+        self.running
+            .units
+            .get(unit)
+            .cloned()
+            .unwrap_or_else(|| stopped("inactive"))
     }
 
     fn fragment(&self, unit: &UnitName) -> Result<PathBuf> {
@@ -144,10 +158,12 @@ impl Model {
     }
 
     fn text(&self, path: &Path) -> Result<UnitText> {
-        let bytes =
-            self.world.read(path).with_context(|| format!("reading {}", path.display()))?;
-        let text = String::from_utf8(bytes)
-            .with_context(|| format!("{} isn't UTF-8", path.display()))?;
+        let bytes = self
+            .world
+            .read(path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            String::from_utf8(bytes).with_context(|| format!("{} isn't UTF-8", path.display()))?;
         UnitText::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
     }
 
@@ -194,7 +210,12 @@ impl Model {
 
     pub fn signers(&self) -> Result<Vec<SignerProcess>> {
         let mut found = Vec::new();
-        for (unit, run) in self.running.units.iter().filter(|(_, run)| run.main_pid != 0) {
+        for (unit, run) in self
+            .running
+            .units
+            .iter()
+            .filter(|(_, run)| run.main_pid != 0)
+        {
             // A unit that was taken out of the tree while it ran still runs.
             let Ok(view) = self.view(unit) else { continue };
             let Some(argv) = view.exec.first().filter(|argv| tmkms::is_start(argv)) else {
@@ -218,7 +239,10 @@ impl Model {
             Job::Stop(unit) => self.stop(unit),
         };
         self.save()?;
-        self.ends.push_back(JobEnd { ticket: ticket.clone(), result });
+        self.ends.push_back(JobEnd {
+            ticket: ticket.clone(),
+            result,
+        });
         Ok(ticket)
     }
 
@@ -341,5 +365,9 @@ fn config_of(view: &UnitView, argv: &[String]) -> PathBuf {
 }
 
 fn stopped(active: &str) -> RunState {
-    RunState { active: active.into(), sub: "dead".into(), ..RunState::default() }
+    RunState {
+        active: active.into(),
+        sub: "dead".into(),
+        ..RunState::default()
+    }
 }

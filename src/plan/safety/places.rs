@@ -27,7 +27,12 @@ fn in_the_way(
 ) -> Option<Finding> {
     let path = file.path.as_path();
     let finding = |code, message: String, remedy: &str| {
-        Some(Finding::block(code, message).of(&moving.signer).at(path).remedy(remedy))
+        Some(
+            Finding::block(code, message)
+                .of(&moving.signer)
+                .at(path)
+                .remedy(remedy),
+        )
     };
     match case.around.targets.get(path)? {
         Found::Other(what) => finding(
@@ -64,7 +69,9 @@ fn in_the_way(
 
 /// The text of a file's source, as the inventory saw it.
 fn source<'a>(content: &Content, signer: Option<&'a Signer>) -> Option<&'a str> {
-    let Content::Derived { source, .. } = content else { return None };
+    let Content::Derived { source, .. } = content else {
+        return None;
+    };
     let signer = signer?;
     let is = |path: &Path| path == source.as_path();
     if is(&signer.config.path) {

@@ -33,7 +33,12 @@ fn old_state(
     reading: &StateReading,
 ) -> Option<Finding> {
     let finding = |code, message: String, remedy: &str| {
-        Some(Finding::block(code, message).of(&moving.signer).at(path).remedy(remedy))
+        Some(
+            Finding::block(code, message)
+                .of(&moving.signer)
+                .at(path)
+                .remedy(remedy),
+        )
     };
     match reading {
         StateReading::Read(state) => match case.ledger.highest(path) {
@@ -66,9 +71,20 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
     let path = &file.state_file;
     let highest = case.ledger.highest(path);
     let finding = |code, message: String, remedy: &str| {
-        Some(Finding::block(code, message).of(&moving.signer).at(path).remedy(remedy))
+        Some(
+            Finding::block(code, message)
+                .of(&moving.signer)
+                .at(path)
+                .remedy(remedy),
+        )
     };
-    match (case.around.states.get(path).unwrap_or(&StateReading::Missing), highest) {
+    match (
+        case.around
+            .states
+            .get(path)
+            .unwrap_or(&StateReading::Missing),
+        highest,
+    ) {
         (StateReading::Missing, None) => None,
         (StateReading::Missing, Some(highest)) => finding(
             Code::StateUnreadable,
@@ -101,14 +117,23 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
 
 /// Rule S2: the key never signed the new chain with another state file, as far as journals and configs know.
 fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
-    let by_journal = case.ledger.state_file(&file.keys, &file.chain).map(Path::to_owned);
+    let by_journal = case
+        .ledger
+        .state_file(&file.keys, &file.chain)
+        .map(Path::to_owned);
     let by_config = || {
-        case.inventory.signers.iter().flat_map(|s| before(s)).find_map(|other| {
-            let same = other.chain == file.chain && share_key(&other.keys, &file.keys);
-            (same && other.state_file != file.state_file).then_some(other.state_file)
-        })
+        case.inventory
+            .signers
+            .iter()
+            .flat_map(|s| before(s))
+            .find_map(|other| {
+                let same = other.chain == file.chain && share_key(&other.keys, &file.keys);
+                (same && other.state_file != file.state_file).then_some(other.state_file)
+            })
     };
-    let known = by_journal.filter(|path| *path != file.state_file).or_else(by_config)?;
+    let known = by_journal
+        .filter(|path| *path != file.state_file)
+        .or_else(by_config)?;
     let message = format!(
         "this key's state for {} is kept in {}: a fresh file would be a double signature waiting",
         file.chain,
@@ -126,12 +151,19 @@ fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
 fn shared(case: &Case<'_>) -> Vec<Finding> {
     let mut owners: Vec<(String, ChainFile)> = Vec::new();
     for signer in &case.inventory.signers {
-        let moving = case.moves.iter().find(|m| m.old == signer.unit.name || m.new == signer.unit.name);
+        let moving = case
+            .moves
+            .iter()
+            .find(|m| m.old == signer.unit.name || m.new == signer.unit.name);
         let name = moving.map_or(signer.unit.name.to_string(), |m| m.old.to_string());
         owners.extend(before(signer).into_iter().map(|f| (name.clone(), f)));
     }
     for moving in case.moves {
-        owners.extend(moving.new_chains().map(|f| (moving.old.to_string(), f.clone())));
+        owners.extend(
+            moving
+                .new_chains()
+                .map(|f| (moving.old.to_string(), f.clone())),
+        );
     }
     let mut findings = Vec::new();
     for (n, (a, file)) in owners.iter().enumerate() {

@@ -1,0 +1,140 @@
+//! The command line: what each verb takes, and one file a verb that runs it.
+
+mod apply;
+mod demo;
+mod heights;
+mod operation;
+mod plan;
+mod rollback;
+mod stage;
+mod status;
+mod unstage;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{Exit, Outcome};
+use crate::host::{Host, live, model};
+use crate::ui::Ui;
+
+/// Move a validator's remote signers to a new chain id: plan it, stage it days ahead, apply it at the halt, take it back
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0   done, or nothing to do
+  1   failed; nothing changed, or everything is as before
+  2   the command line isn't complete
+  3   refused: a rule, a blocking finding, no or several matching chains, changed inputs
+  5   failed half-way: `kmsctl apply` resumes, `kmsctl rollback` undoes
+  10  `plan --detailed-exitcode` only: there are changes";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Work on a folder as if it were a host: its units, configs and state files, services modelled
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Answer every question with yes
+    #[arg(long, short, global = true)]
+    yes: bool,
+    /// Never ask; fail where an answer is needed
+    #[arg(long, global = true)]
+    no_input: bool,
+    /// Colour the output
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// Print results only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Say every step
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show what would change, judge it, and save it as the current plan
+    Plan(plan::PlanArgs),
+    /// Write the plan's files and let systemd read them; no running service is disturbed
+    Stage(stage::StageArgs),
+    /// Take the staged files away again
+    Unstage,
+    /// Switch the signers to the new chain, staging first where needed; resume what a crash left
+    Apply(apply::ApplyArgs),
+    /// Go back to the old chain
+    Rollback(rollback::RollbackArgs),
+    /// Show services, chains, heights and what to do next
+    Status,
+    /// Show how far each signer signed
+    Heights,
+    /// Show the whole way on a fixture fleet in a temporary folder
+    Demo,
+}
+
+impl Global {
+    fn ui(&self) -> Ui {
+        Ui {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            yes: self.yes,
+            no_input: self.no_input,
+        }
+    }
+
+    fn host(&self) -> anyhow::Result<Host> {
+        match &self.root {
+            Some(root) => model::open(root),
+            None => live::open(),
+        }
+    }
+}
+
+/// Runs a command line; says what failed on standard error.
+pub fn run(cli: Cli) -> Exit {
+    match cli.global.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    let ui = cli.global.ui();
+    match dispatch(&cli, ui) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            // An error is said even with --quiet.
+            Ui { quiet: false, ..ui }.note(&format!("kmsctl: {:#}", failure.error));
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
+    let host = || cli.global.host();
+    match &cli.verb {
+        Verb::Plan(args) => plan::run(&mut host()?, ui, args),
+        Verb::Stage(args) => stage::run(&mut host()?, ui, args),
+        Verb::Unstage => unstage::run(&mut host()?, ui),
+        Verb::Apply(args) => apply::run(&mut host()?, ui, args),
+        Verb::Rollback(args) => rollback::run(&mut host()?, ui, args),
+        Verb::Status => status::run(&mut host()?, ui),
+        Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Demo => demo::run(ui),
+    }
+}

@@ -1,0 +1,231 @@
+//! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::plan;
+use crate::apply::{End, Run, Settings};
+use crate::exit::Failure;
+use crate::host::Host;
+use crate::journal::store::Writer;
+use crate::journal::{Journal, Verb};
+use crate::ledger::Ledger;
+use crate::plan::steps::Program;
+use crate::plan::{Input, Move, Plan};
+use crate::ui::progress::Progress;
+use crate::ui::{self, Ui};
+
+/// Which plan is meant.
+#[derive(Debug, Args)]
+pub struct PlanFile {
+    /// A saved plan; the current one by default
+    #[arg(value_name = "PLAN")]
+    file: Option<PathBuf>,
+}
+
+impl PlanFile {
+    fn read(&self, host: &Host) -> Result<Plan, Failure> {
+        let (path, bytes) = match &self.file {
+            Some(path) => {
+                let read = std::fs::read(path);
+                (
+                    path.clone(),
+                    read.with_context(|| format!("reading {}", path.display()))?,
+                )
+            }
+            None => {
+                let path = host.memory.path(plan::CURRENT);
+                let bytes = host.memory.read(plan::CURRENT)?.ok_or_else(|| {
+                    Failure::refused(format!(
+                        "there is no plan at {}: make one with `kmsctl plan --new-chain ID`",
+                        path.display()
+                    ))
+                })?;
+                (path, bytes)
+            }
+        };
+        Ok(Plan::parse(&bytes).with_context(|| path.display().to_string())?)
+    }
+}
+
+/// The plan that a verb is to carry out, made anew and found to be the saved one.
+///
+/// # Errors
+/// No plan; inputs that changed since (rule S7), with the difference; blocking findings, repeated.
+pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
+    let saved = file.read(host)?;
+    let fresh = plan::make(host, &saved.request)?;
+    let mut text = String::new();
+    if fresh.blocks().next().is_some() {
+        let blocks: Vec<_> = fresh.blocks().cloned().collect();
+        ui::plan::findings(&mut text, &blocks);
+        return Err(Failure::refused(format!(
+            "these findings are in the way:\n{}",
+            text.trim()
+        )));
+    }
+    // A switched fleet plans to nothing: the plan was applied.
+    if fresh.id != saved.id && !fresh.moves.is_empty() {
+        return Err(Failure::refused(format!(
+            "the host is no longer the one that plan {} was made from:\n{}\nplan again, and look at it",
+            saved.id,
+            differences(&saved, &fresh).trim_end()
+        )));
+    }
+    Ok(fresh)
+}
+
+fn differences(saved: &Plan, fresh: &Plan) -> String {
+    let mut out = String::new();
+    let old = |path| saved.inputs.iter().find(|i: &&Input| i.path == path);
+    for now in &fresh.inputs {
+        match old(now.path.clone()) {
+            None => ui::line(
+                &mut out,
+                format_args!("{}: new to the plan", now.path.display()),
+            ),
+            Some(then) if then.text != now.text => {
+                let name = now.path.display().to_string();
+                let diff = similar::TextDiff::from_lines(&then.text, &now.text);
+                let diff = diff
+                    .unified_diff()
+                    .context_radius(1)
+                    .header(&name, &name)
+                    .to_string();
+                out.push_str(&diff);
+            }
+            Some(_) => {}
+        }
+    }
+    for then in &saved.inputs {
+        if !fresh.inputs.iter().any(|i| i.path == then.path) {
+            ui::line(
+                &mut out,
+                format_args!("{}: no longer part of it", then.path.display()),
+            );
+        }
+    }
+    for now in &fresh.moves {
+        if let Some(then) = saved.moves.iter().find(|m| m.signer == now.signer) {
+            difference(&mut out, then, now);
+        }
+    }
+    if out.is_empty() {
+        out.push_str("the request or kmsctl itself differs\n");
+    }
+    out
+}
+
+fn difference(out: &mut String, then: &Move, now: &Move) {
+    let running = |start| if start { "running" } else { "not running" };
+    if then.start != now.start {
+        let (then, at) = (running(then.start), running(now.start));
+        ui::line(out, format_args!("{}: was {then}, and is {at}", now.old));
+    }
+    if then.old_links != now.old_links {
+        let text = |links: &[PathBuf]| {
+            let links: Vec<String> = links.iter().map(|l| l.display().to_string()).collect();
+            if links.is_empty() {
+                "nothing".to_owned()
+            } else {
+                links.join(", ")
+            }
+        };
+        let (then, at) = (text(&then.old_links), text(&now.old_links));
+        ui::line(
+            out,
+            format_args!("{}: was enabled by {then}, and is by {at}", now.old),
+        );
+    }
+}
+
+/// Refuses while another operation is open.
+pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
+    let Some(open) = open else { return Ok(()) };
+    let ways = match open.verb {
+        Verb::Stage => "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
+        Verb::Unstage => "`kmsctl unstage` goes on with it",
+        Verb::Apply => "`kmsctl apply` goes on with it, `kmsctl rollback` takes it back",
+        Verb::Rollback => "`kmsctl rollback` goes on with it",
+    };
+    Err(Failure::refused(format!(
+        "operation {} ({}) was interrupted and is still open: {ways}",
+        open.operation, open.verb
+    )))
+}
+
+/// Performs a program under a journal that is open already.
+pub fn perform(
+    host: &mut Host,
+    ui: Ui,
+    journal: &mut Writer,
+    ledger: &mut Ledger,
+    how: How,
+    program: &Program,
+) -> Result<End> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The second one ends at once: the journal holds what is true.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt))
+            .context("watching for signals")?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupt))
+            .context("watching for signals")?;
+    }
+    let mut progress = Progress::new(ui);
+    let mut run = Run {
+        host,
+        journal,
+        ledger,
+        settings: how.settings,
+        interrupt: &interrupt,
+        events: &mut |event| progress.show(&event),
+        changed: how.resumed,
+    };
+    let end = run.perform(program);
+    progress.finish();
+    end
+}
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    pub settings: Settings,
+    pub resumed: bool,
+}
+
+impl How {
+    /// Steps that no signer notices: nothing to tune.
+    pub fn quiet() -> How {
+        How {
+            settings: Settings::default(),
+            resumed: false,
+        }
+    }
+}
+
+/// What went wrong, a line a failure.
+pub fn explain(end: &End) -> String {
+    let End::Stopped {
+        failures,
+        interrupted,
+    } = end
+    else {
+        return String::new();
+    };
+    let mut out = String::new();
+    for (step, error) in failures {
+        ui::line(&mut out, format_args!("{step}: {error}"));
+    }
+    if *interrupted {
+        ui::line(
+            &mut out,
+            format_args!("interrupted: what was under way was brought to an end"),
+        );
+    }
+    out
+}

@@ -1,0 +1,108 @@
+//! `plan`: discover, decide, render, check; print it like a diff; save it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use tmkms_core::chain_id::ChainId;
+use tmkms_core::protocol::ProtocolVersion;
+
+use crate::discover::{self, Versions};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::finding::Code;
+use crate::host::Host;
+use crate::journal::store::History;
+use crate::ledger::Ledger;
+use crate::plan::{Plan, Request, decide, safety};
+use crate::ui::{self, Ui};
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The chain id after the upgrade, such as commercio-3
+    #[arg(long, value_name = "ID")]
+    new_chain: ChainId,
+    /// The chain id to leave, where the new one's name doesn't tell
+    #[arg(long, value_name = "ID")]
+    from_chain: Option<ChainId>,
+    /// Move only this signer; may be given several times
+    #[arg(long, value_name = "NAME")]
+    signer: Vec<String>,
+    /// What new names carry; by default v and the new id's revision
+    #[arg(long)]
+    suffix: Option<String>,
+    /// The protocol version of the new config; by default v0.34 in place of legacy and v0.33
+    #[arg(long, value_name = "VERSION")]
+    protocol: Option<ProtocolVersion>,
+    /// How many blocks apart the signers' heights may be
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
+    max_spread: u64,
+    /// Overrule a blocking finding that isn't one of the fixed rules, by its code
+    #[arg(long, value_name = "CODE")]
+    accept: Vec<Code>,
+    /// Save the plan to this file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Exit with 10 when there are changes
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+impl PlanArgs {
+    fn request(&self) -> Result<Request, Failure> {
+        if let Some(code) = self.accept.iter().find(|c| !c.acceptable()) {
+            return Err(Failure::usage(format!(
+                "--accept {code}: that finding guards a rule that no flag turns off"
+            )));
+        }
+        Ok(Request {
+            new_chain: self.new_chain.clone(),
+            from_chain: self.from_chain.clone(),
+            signers: self.signer.iter().cloned().collect(),
+            suffix: self.suffix.clone(),
+            protocol: self.protocol,
+            max_spread: self.max_spread,
+            accept: self.accept.iter().copied().collect::<BTreeSet<Code>>(),
+        })
+    }
+}
+
+/// Where the current plan is kept, below kmsctl's own folder.
+pub const CURRENT: &str = "plan.json";
+
+pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
+    let plan = make(host, &args.request()?)?;
+    if !plan.moves.is_empty() || plan.blocks().next().is_some() {
+        let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
+        if let Some(path) = &args.out {
+            save(path, &bytes)?;
+        }
+        host.memory.replace(CURRENT, &bytes)?;
+    }
+    if ui.json {
+        ui.json(&plan)?
+    } else {
+        ui.out(&ui::plan::text(&plan))?
+    }
+    Ok(if plan.blocks().next().is_some() {
+        Exit::Refused
+    } else if args.detailed_exitcode && !plan.moves.is_empty() {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
+}
+
+fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
+pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
+    let inventory = discover::inventory(host, Versions::Ask)?;
+    let history = History::read(host)?;
+    let ledger = Ledger::of(&history.0);
+    let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
+    let around = discover::surroundings(&*host.files, &draft.moves);
+    Ok(safety::judge(&inventory, request, draft, &around, &ledger))
+}

@@ -1,0 +1,123 @@
+//! `status`: who runs, on which chain, how far; and after an interruption what is true now and what to type.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+
+use crate::discover::{self, Versions};
+use crate::exit::{Exit, Outcome};
+use crate::host::Host;
+use crate::inventory::{Inventory, Signer};
+use crate::journal::store::History;
+use crate::journal::{Journal, Verb};
+use crate::paths::ManagedPath;
+use crate::plan::Move;
+use crate::ui::Ui;
+use crate::ui::status::{Operation, Status, row, text};
+use crate::unit::UnitName;
+
+pub fn run(host: &mut Host, ui: Ui) -> Outcome {
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    let history = History::read(host)?;
+    let mut rows = Vec::new();
+    let mut closed = BTreeSet::new();
+    for signer in &inventory.signers {
+        let fence = fence(host, &signer.unit.name)?;
+        if fence == Some("closed") {
+            closed.insert(signer.unit.name.clone());
+        }
+        rows.push(row(signer, fence));
+    }
+    let open = history.open();
+    let status = Status {
+        format_version: 1,
+        host: inventory.host.clone(),
+        observed_at: inventory.observed_at,
+        signers: rows,
+        operation: open.map(|j| Operation {
+            id: j.operation,
+            verb: j.verb,
+            plan: j.plan.id.clone(),
+            opened_at: j.opened_at,
+            by: j.by.clone(),
+        }),
+        notes: notes(&inventory, &history, &closed),
+        problems: inventory.problems.clone(),
+    };
+    if ui.json {
+        ui.json(&status)?
+    } else {
+        ui.out(&text(&status))?
+    }
+    Ok(Exit::Done)
+}
+
+fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<&'static str>> {
+    let there = |path: &ManagedPath| {
+        host.files
+            .entry(path.as_path())
+            .map(|e| e.is_some())
+            .with_context(|| format!("looking at {path}"))
+    };
+    Ok(
+        match (
+            there(&ManagedPath::fence(unit))?,
+            there(&ManagedPath::drop_in(unit))?,
+        ) {
+            (true, _) => Some("closed"),
+            (false, true) => Some("open"),
+            (false, false) => None,
+        },
+    )
+}
+
+fn notes(inventory: &Inventory, history: &History, closed: &BTreeSet<UnitName>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let open = history.open();
+    let plan = open.or_else(|| history.last_switch()).map(|j| &j.plan);
+    for moving in plan.iter().flat_map(|p| &p.moves) {
+        notes.extend(dark(inventory, moving, closed));
+    }
+    notes.extend(open.map(ways));
+    for signer in &inventory.signers {
+        // Both signs at once can't come from kmsctl: the fence keeps them apart.
+        if closed.contains(&signer.unit.name) && signer.unit.run.is_up() {
+            notes.push(format!(
+                "{} runs though its fence is closed: somebody took the assertion out; stop it by hand if the \
+                 signer's other unit is to run.",
+                signer.unit.name
+            ));
+        }
+    }
+    notes
+}
+
+/// A signer that should run and has no unit that does.
+fn dark(inventory: &Inventory, moving: &Move, closed: &BTreeSet<UnitName>) -> Option<String> {
+    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    if !moving.start || up(&moving.old) || up(&moving.new) {
+        return None;
+    }
+    let why = match (closed.contains(&moving.old), closed.contains(&moving.new)) {
+        (true, true) => "both its units are closed, as in the middle of a switch",
+        (true, false) => "its new unit may start and doesn't run",
+        (false, true) => "its old unit may start and doesn't run",
+        (false, false) => "neither unit runs, and no fence keeps them apart: start none by hand",
+    };
+    Some(format!("{} is dark: {why}.", moving.signer))
+}
+
+fn ways(open: &Journal) -> String {
+    let (id, verb) = (open.operation, open.verb);
+    let ways = match verb {
+        Verb::Stage => {
+            "no signer was touched. `kmsctl stage` goes on, `kmsctl unstage` takes it back"
+        }
+        Verb::Unstage => "no signer was touched. `kmsctl unstage` goes on",
+        Verb::Apply => {
+            "`kmsctl apply` goes on to the new chain, `kmsctl rollback` goes back to the old one. Start nothing by hand"
+        }
+        Verb::Rollback => "`kmsctl rollback` goes on with the way back. Start nothing by hand",
+    };
+    format!("Operation {id} ({verb}) was interrupted: {ways}.")
+}

@@ -1,0 +1,83 @@
+//! `unstage`: takes the staged files away; only those that kmsctl wrote and nobody changed.
+
+use super::operation::{self, How};
+use crate::apply::End;
+use crate::discover::{self, Versions};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::host::Host;
+use crate::journal::store::{History, Opening, Writer};
+use crate::journal::{Ending, Verb};
+use crate::ledger::Ledger;
+use crate::plan::{Plan, steps};
+use crate::ui::Ui;
+
+pub fn run(host: &mut Host, ui: Ui) -> Outcome {
+    let _lock = host.memory.lock()?;
+    let history = History::read(host)?;
+    let open = history
+        .open()
+        .filter(|j| !matches!(j.verb, Verb::Stage | Verb::Unstage));
+    operation::none_open(open)?;
+    let ledger = Ledger::of(&history.0);
+    let staged = history
+        .0
+        .iter()
+        .rev()
+        .find(|j| {
+            j.plan
+                .moves
+                .iter()
+                .flat_map(|m| &m.files)
+                .any(|f| ledger.written.contains(&f.path))
+        })
+        .map(|j| j.plan.clone());
+    let Some(plan) = staged else {
+        ui.note("Nothing is staged.");
+        return Ok(Exit::Done);
+    };
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    for moving in &plan.moves {
+        if inventory
+            .signer(&moving.new)
+            .is_some_and(|s| s.is_current())
+        {
+            return Err(Failure::refused(format!(
+                "{} runs or is enabled: the plan was applied; `kmsctl rollback` goes back first",
+                moving.new
+            )));
+        }
+    }
+    ui.confirm(&format!(
+        "Take away the files staged for {} signers?",
+        plan.moves.len()
+    ))?;
+    take_away(host, ui, &history, &plan)?;
+    ui.note("Took the staged files away; nothing that runs was touched.");
+    Ok(Exit::Done)
+}
+
+/// Runs the plan's unstaging as an operation of its own.
+pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Result<(), Failure> {
+    let mut ledger = Ledger::of(&history.0);
+    let program = steps::unstage(plan, &ledger.written);
+    let supersedes = history.open().map(|j| j.operation);
+    let opening = Opening {
+        verb: Verb::Unstage,
+        supersedes,
+        plan,
+        program: &program,
+    };
+    let (mut journal, operation) = Writer::open(host, history, &opening)?;
+    let resumed = How {
+        resumed: true,
+        ..How::quiet()
+    };
+    let end = operation::perform(host, ui, &mut journal, &mut ledger, resumed, &program)?;
+    if end == End::Done {
+        return Ok(journal.close(host, Ending::Done)?);
+    }
+    Err(Failure::half_way(format!(
+        "{}operation {operation} is half done; `kmsctl unstage` goes on with it",
+        operation::explain(&end)
+    )))
+}

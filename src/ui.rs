@@ -1,0 +1,94 @@
+//! Words to the user: data on stdout, progress and prompts on stderr, and no prompt without a terminal.
+
+pub mod plan;
+pub mod progress;
+pub mod status;
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// How the user wants to be spoken to.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    pub json: bool,
+    pub quiet: bool,
+    pub verbose: bool,
+    /// Every question is answered with yes.
+    pub yes: bool,
+    /// Nothing may be asked.
+    pub no_input: bool,
+}
+
+impl Ui {
+    /// Prints a result. Colours are taken out where nobody sees them.
+    pub fn out(&self, text: &str) -> Result<()> {
+        let mut stdout = anstream::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .context("writing to standard output")
+    }
+
+    /// Prints one JSON document.
+    pub fn json<T: Serialize>(&self, value: &T) -> Result<()> {
+        let mut text = serde_json::to_string(value).context("writing JSON")?;
+        text.push('\n');
+        self.out(&text)
+    }
+
+    /// Says something beside the result.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            // There is nobody left to tell when stderr is gone.
+            writeln!(anstream::stderr(), "{text}").ok();
+        }
+    }
+
+    /// Whether a question can be put to somebody.
+    fn can_ask(&self) -> bool {
+        !self.no_input && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks before something changes.
+    ///
+    /// # Errors
+    /// No, or nobody to ask: then the message names `--yes`.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        if !self.can_ask() {
+            return Err(Failure::usage(format!(
+                "{question} There is no terminal to ask at: answer with --yes"
+            )));
+        }
+        let answer = dialoguer::Confirm::new()
+            .with_prompt(question)
+            .default(false)
+            .interact();
+        match answer {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::from(anyhow::anyhow!(
+                "not confirmed; nothing was changed"
+            ))),
+            Err(e) => {
+                // An interrupted prompt leaves the cursor hidden.
+                dialoguer::console::Term::stderr().show_cursor().ok();
+                Err(Failure::from(anyhow::anyhow!(
+                    "no answer ({e}); nothing was changed"
+                )))
+            }
+        }
+    }
+}
+
+/// Writes a line into a text. Writing to memory doesn't fail.
+pub(crate) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    text.write_fmt(args).ok();
+    text.push('\n');
+}

@@ -1,0 +1,171 @@
+//! A plan as text that an operator can judge: what moves, each changed line with its reason, heights, findings.
+
+use anstyle::{AnsiColor, Style};
+
+use super::line;
+use crate::finding::{Finding, Severity};
+use crate::inventory::StateReading;
+use crate::plan::{Change, Content, Move, NewFile, Plan, Role};
+
+const REMOVED: Style = AnsiColor::Red.on_default();
+const ADDED: Style = AnsiColor::Green.on_default();
+const WHY: Style = Style::new().dimmed();
+const HEAD: Style = Style::new().bold();
+
+/// The whole plan.
+pub fn text(plan: &Plan) -> String {
+    let mut out = String::new();
+    let new = &plan.request.new_chain;
+    match &plan.from {
+        None => line(
+            &mut out,
+            format_args!("Every signer of {new} is there already: nothing to do."),
+        ),
+        Some(from) => {
+            line(
+                &mut out,
+                format_args!(
+                    "{HEAD}Plan {}: {} from {from} to {new}{HEAD:#}",
+                    plan.id,
+                    count(plan.moves.len(), "signer")
+                ),
+            );
+            for moving in &plan.moves {
+                signer(&mut out, plan, moving);
+            }
+        }
+    }
+    findings(&mut out, &plan.findings);
+    summary(&mut out, plan);
+    out
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+fn signer(out: &mut String, plan: &Plan, moving: &Move) {
+    line(out, format_args!(""));
+    line(
+        out,
+        format_args!(
+            "{HEAD}{}{HEAD:#}  {} -> {}",
+            moving.signer, moving.old, moving.new
+        ),
+    );
+    for height in plan
+        .observed
+        .heights
+        .iter()
+        .filter(|h| h.signer == moving.signer)
+    {
+        let reading = match &height.reading {
+            StateReading::Read(state) => format!("height {state}"),
+            StateReading::Missing => "no state file".into(),
+            StateReading::Link => "a link".into(),
+            StateReading::Unreadable(why) => format!("unreadable: {why}"),
+        };
+        let state = height.state_file.display();
+        line(
+            out,
+            format_args!(
+                "  {} is at {reading} in {state}, which is kept",
+                height.chain
+            ),
+        );
+    }
+    for chain in &moving.chains {
+        let file = &chain.new;
+        line(
+            out,
+            format_args!("  {} begins in {}", file.chain, file.state_file.display()),
+        );
+    }
+    for stays in &moving.stays {
+        line(
+            out,
+            format_args!(
+                "  {} keeps its state file and is dark during the restart",
+                stays.chain
+            ),
+        );
+    }
+    for file in &moving.files {
+        new_file(out, file);
+    }
+}
+
+fn new_file(out: &mut String, file: &NewFile) {
+    match &file.content {
+        Content::Derived { source, edits, .. } => {
+            line(
+                out,
+                format_args!("  new {} (from {})", file.path, source.display()),
+            );
+            for change in edits {
+                changed_line(out, change);
+            }
+            if edits.is_empty() {
+                line(out, format_args!("    {WHY}a copy, nothing changes{WHY:#}"));
+            }
+        }
+        Content::Text { text } => {
+            line(out, format_args!("  new {}", file.path));
+            if file.role == Role::Fence {
+                let settings = text
+                    .lines()
+                    .filter(|l| l.contains('=') && !l.starts_with('#'));
+                for setting in settings {
+                    line(out, format_args!("       {ADDED}+ {setting}{ADDED:#}"));
+                }
+            }
+        }
+    }
+}
+
+fn changed_line(out: &mut String, change: &Change) {
+    let edit = &change.edit;
+    line(
+        out,
+        format_args!(
+            "  {:>4} {REMOVED}- {}{REMOVED:#}\n       {ADDED}+ {}{ADDED:#}  {WHY}{}{WHY:#}",
+            edit.line, edit.from, edit.to, change.why
+        ),
+    );
+}
+
+/// Findings, the gravest first.
+pub fn findings(out: &mut String, findings: &[Finding]) {
+    if !findings.is_empty() {
+        line(out, format_args!(""));
+    }
+    for finding in findings {
+        let style = match finding.severity {
+            Severity::Block => AnsiColor::Red.on_default().bold(),
+            Severity::Warn => AnsiColor::Yellow.on_default(),
+            Severity::Info => Style::new().dimmed(),
+        };
+        line(out, format_args!("{style}{finding}{style:#}"));
+    }
+}
+
+fn summary(out: &mut String, plan: &Plan) {
+    let blocks = plan.blocks().count();
+    line(out, format_args!(""));
+    let what = format!(
+        "{} to move, {} to write",
+        count(plan.moves.len(), "signer"),
+        count(plan.file_count(), "file")
+    );
+    let next = if blocks > 0 {
+        format!(
+            "{} in the way: `apply` refuses until they are gone.",
+            count(blocks, "finding")
+        )
+    } else if plan.moves.is_empty() {
+        "Nothing is in the way.".to_owned()
+    } else {
+        "Nothing is in the way. Next: `kmsctl stage`, then `kmsctl apply` at the halt.".to_owned()
+    };
+    line(out, format_args!("{HEAD}{what}. {next}{HEAD:#}"));
+}

@@ -1,0 +1,215 @@
+//! `status` and `heights` as data and as text.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::line;
+use crate::inventory::{Inventory, Signer, StateReading};
+use crate::journal::{OperationId, Verb};
+
+/// What `status --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub format_version: u32,
+    pub host: String,
+    pub observed_at: jiff::Timestamp,
+    pub signers: Vec<SignerStatus>,
+    pub operation: Option<Operation>,
+    /// What to know and to type, in sentences.
+    pub notes: Vec<String>,
+    pub problems: Vec<crate::finding::Finding>,
+}
+
+/// One unit of a signer.
+#[derive(Debug, Serialize)]
+pub struct SignerStatus {
+    pub signer: String,
+    pub unit: String,
+    pub active: bool,
+    pub state: String,
+    pub enabled: bool,
+    pub retired: bool,
+    /// `open`, `closed`, or none where the unit has no fence.
+    pub fence: Option<&'static str>,
+    pub config: PathBuf,
+    pub chains: Vec<ChainStatus>,
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ChainStatus {
+    pub id: String,
+    pub state_file: PathBuf,
+    pub height: Option<u64>,
+    pub round: Option<u32>,
+    pub step: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// The newest operation, while it is open.
+#[derive(Debug, Serialize)]
+pub struct Operation {
+    pub id: OperationId,
+    pub verb: Verb,
+    pub plan: String,
+    pub opened_at: jiff::Timestamp,
+    pub by: String,
+}
+
+/// What `heights --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Heights {
+    pub format_version: u32,
+    pub host: String,
+    pub observed_at: jiff::Timestamp,
+    pub heights: Vec<HeightRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct HeightRow {
+    pub signer: String,
+    pub chain: String,
+    pub state_file: PathBuf,
+    pub height: Option<u64>,
+    pub round: Option<u32>,
+    pub step: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// Why a reading has no height.
+fn unreadable(reading: &StateReading) -> Option<String> {
+    match reading {
+        StateReading::Read(_) => None,
+        StateReading::Missing => Some("there is no such file".into()),
+        StateReading::Link => Some("it is a symbolic link".into()),
+        StateReading::Unreadable(why) => Some(why.clone()),
+    }
+}
+
+/// A unit's row.
+pub fn row(signer: &Signer, fence: Option<&'static str>) -> SignerStatus {
+    SignerStatus {
+        signer: signer.name().to_owned(),
+        unit: signer.unit.name.to_string(),
+        active: signer.unit.run.active == "active",
+        state: format!("{} ({})", signer.unit.run.active, signer.unit.run.sub),
+        enabled: !signer.unit.links.is_empty(),
+        retired: !signer.is_current(),
+        fence,
+        config: signer.config.path.clone(),
+        key: signer
+            .chains
+            .iter()
+            .flat_map(|c| &c.keys)
+            .next()
+            .map(ToString::to_string),
+        chains: signer
+            .chains
+            .iter()
+            .map(|chain| {
+                let state = chain.state.height();
+                ChainStatus {
+                    id: chain.id.clone(),
+                    state_file: chain.state_file.clone(),
+                    height: state.map(|s| s.height),
+                    round: state.map(|s| s.round),
+                    step: state.map(|s| s.step),
+                    unreadable: unreadable(&chain.state),
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The heights of the current signers.
+pub fn heights(inventory: &Inventory) -> Heights {
+    let rows = inventory.current().flat_map(|signer| {
+        signer.chains.iter().map(|chain| {
+            let state = chain.state.height();
+            HeightRow {
+                signer: signer.name().to_owned(),
+                chain: chain.id.clone(),
+                state_file: chain.state_file.clone(),
+                height: state.map(|s| s.height),
+                round: state.map(|s| s.round),
+                step: state.map(|s| s.step),
+                unreadable: unreadable(&chain.state),
+            }
+        })
+    });
+    Heights {
+        format_version: 1,
+        host: inventory.host.clone(),
+        observed_at: inventory.observed_at,
+        heights: rows.collect(),
+    }
+}
+
+/// The status as text.
+pub fn text(status: &Status) -> String {
+    let mut out = String::new();
+    for row in &status.signers {
+        let enabled = if row.enabled { "enabled" } else { "disabled" };
+        let fence = row
+            .fence
+            .map(|f| format!(", fence {f}"))
+            .unwrap_or_default();
+        let retired = if row.retired { ", retired" } else { "" };
+        line(
+            &mut out,
+            format_args!(
+                "{}  {}  {}, {enabled}{fence}{retired}",
+                row.signer, row.unit, row.state
+            ),
+        );
+        for chain in &row.chains {
+            match (chain.height, chain.round, chain.step) {
+                (Some(height), Some(round), Some(step)) => {
+                    line(
+                        &mut out,
+                        format_args!("  {}  height {height}/{round}/{step}", chain.id),
+                    );
+                }
+                _ => {
+                    let why = chain.unreadable.as_deref().unwrap_or_default();
+                    let file = chain.state_file.display();
+                    line(
+                        &mut out,
+                        format_args!("  {}  no height: {file}: {why}", chain.id),
+                    );
+                }
+            }
+        }
+    }
+    super::plan::findings(&mut out, &status.problems);
+    if !status.notes.is_empty() {
+        line(&mut out, format_args!(""));
+    }
+    for note in &status.notes {
+        line(&mut out, format_args!("{note}"));
+    }
+    out
+}
+
+/// The heights as a table for the eye; scripts take `--json`.
+pub fn heights_text(heights: &Heights) -> String {
+    let mut out = String::new();
+    for row in &heights.heights {
+        let height = match (row.height, row.round, row.step) {
+            (Some(height), Some(round), Some(step)) => format!("{height}/{round}/{step}"),
+            _ => format!(
+                "unreadable ({})",
+                row.unreadable.as_deref().unwrap_or_default()
+            ),
+        };
+        let file = row.state_file.display();
+        line(
+            &mut out,
+            format_args!("{}  {}  {height}  {file}", row.signer, row.chain),
+        );
+    }
+    out
+}
