@@ -283,19 +283,19 @@ fn protocols(case: &Case<'_>) -> Vec<Finding> {
             let new = protocol_after(old.map(|o| o.value.as_str()), case.request.protocol);
             let line = old.map_or(validator.line, |o| o.line);
             let spoken = new.map_or("no protocol version".to_owned(), |p| p.to_string());
+            let program = &moving.program;
             let Some(version) = signer.version else {
-                let message = format!(
-                    "the version of {} isn't known here",
-                    moving.program.display()
-                );
-                let remedy = format!(
-                    "make sure that it speaks {spoken}: `{} version`",
-                    moving.program.display()
-                );
+                // One a binary is enough, however many signers run it.
                 findings.push(
-                    Finding::warn(Code::VersionUnknown, message)
-                        .of(signer.name())
-                        .remedy(remedy),
+                    Finding::warn(
+                        Code::VersionUnknown,
+                        "the version of this tmkms isn't known here",
+                    )
+                    .at(program)
+                    .remedy(format!(
+                        "make sure that it speaks {spoken}: `{} version`",
+                        program.display()
+                    )),
                 );
                 continue;
             };

@@ -90,48 +90,70 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
             ),
         );
     }
-    for file in &moving.files {
-        new_file(out, file);
+    // What the operator judges first; the order of writing is the program's business.
+    let (fences, own): (Vec<_>, Vec<_>) = moving.files.iter().partition(|f| f.role == Role::Fence);
+    for file in own.into_iter().chain(fences) {
+        new_file(out, plan, file);
     }
 }
 
-fn new_file(out: &mut String, file: &NewFile) {
+fn new_file(out: &mut String, plan: &Plan, file: &NewFile) {
     match &file.content {
         Content::Derived { source, edits, .. } => {
             line(
                 out,
                 format_args!("  new {} (from {})", file.path, source.display()),
             );
-            for change in edits {
-                changed_line(out, change);
-            }
+            let input = plan.inputs.iter().find(|i| i.path == *source);
+            changed_lines(out, input.map_or("", |i| &i.text), edits);
             if edits.is_empty() {
-                line(out, format_args!("    {WHY}a copy, nothing changes{WHY:#}"));
+                line(
+                    out,
+                    format_args!("       {WHY}a copy, nothing changes{WHY:#}"),
+                );
             }
         }
         Content::Text { text } => {
             line(out, format_args!("  new {}", file.path));
-            if file.role == Role::Fence {
-                let settings = text
-                    .lines()
-                    .filter(|l| l.contains('=') && !l.starts_with('#'));
-                for setting in settings {
-                    line(out, format_args!("       {ADDED}+ {setting}{ADDED:#}"));
-                }
+            for setting in text
+                .lines()
+                .filter(|l| l.contains('=') && !l.starts_with('#'))
+            {
+                line(out, format_args!("       {ADDED}+ {setting}{ADDED:#}"));
             }
         }
     }
 }
 
-fn changed_line(out: &mut String, change: &Change) {
-    let edit = &change.edit;
-    line(
-        out,
-        format_args!(
-            "  {:>4} {REMOVED}- {}{REMOVED:#}\n       {ADDED}+ {}{ADDED:#}  {WHY}{}{WHY:#}",
-            edit.line, edit.from, edit.to, change.why
-        ),
-    );
+/// Each changed line of a source as it was and as it will be, and why.
+fn changed_lines(out: &mut String, text: &str, edits: &[Change]) {
+    let mut left = edits;
+    while let Some(first) = left.first() {
+        let number = first.edit.line;
+        let here = left.iter().take_while(|c| c.edit.line == number).count();
+        let (changes, rest) = left.split_at(here);
+        left = rest;
+        // A line that a secret was cut out of may not show the edit; its value is then shown alone.
+        let old = text
+            .lines()
+            .nth(number - 1)
+            .filter(|l| changes.iter().all(|c| l.contains(&c.edit.raw_from)))
+            .unwrap_or(&first.edit.raw_from);
+        let new = changes.iter().fold(old.to_owned(), |l, c| {
+            l.replacen(&c.edit.raw_from, &c.edit.raw_to, 1)
+        });
+        line(
+            out,
+            format_args!("  {number:>4} {REMOVED}- {}{REMOVED:#}", old.trim()),
+        );
+        line(out, format_args!("       {ADDED}+ {}{ADDED:#}", new.trim()));
+        let mut reasons: Vec<&str> = changes.iter().map(|c| c.why.as_str()).collect();
+        reasons.dedup();
+        line(
+            out,
+            format_args!("         {WHY}{}{WHY:#}", reasons.join("; ")),
+        );
+    }
 }
 
 /// Findings, the gravest first.

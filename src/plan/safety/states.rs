@@ -125,7 +125,7 @@ fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
         case.inventory
             .signers
             .iter()
-            .flat_map(|s| before(s))
+            .flat_map(before)
             .find_map(|other| {
                 let same = other.chain == file.chain && share_key(&other.keys, &file.keys);
                 (same && other.state_file != file.state_file).then_some(other.state_file)

@@ -1,0 +1,522 @@
+//! Bad input: each is a sentence with the full path, the reason and the next step, the right exit code, and nothing
+//! written outside kmsctl's own folder.
+
+mod support;
+
+use support::{CONFIGS, Host, UNITS};
+
+const PLAN: [&str; 3] = ["plan", "--new-chain", "commercio-3"];
+
+/// Runs a plan that must be refused, and checks that nothing changed.
+#[track_caller]
+fn refused(host: &Host, words: &[&str], says: &[&str]) {
+    let before = host.tree();
+    host.kmsctl(words).exits(3).says(says);
+    assert_eq!(host.tree(), before, "nothing is written");
+    if words[0] == "plan" && host.path("var/lib/kmsctl/plan.json").exists() {
+        // A saved plan keeps its findings: apply repeats them.
+        host.kmsctl(&["apply", "--yes"]).exits(3).says(&says[..1]);
+        assert_eq!(host.tree(), before, "nothing is written by apply either");
+    }
+}
+
+fn state(n: u8) -> String {
+    format!("{CONFIGS}/commercio_priv_validator_state0{n}.json")
+}
+
+fn config(n: u8) -> String {
+    format!("{CONFIGS}/tmkms.0{n}.toml")
+}
+
+fn unit(n: u8) -> String {
+    format!("{UNITS}/tmkms-0{n}.service")
+}
+
+#[test]
+fn a_config_that_is_not_toml() {
+    let host = Host::of("commercio");
+    host.edit(&config(2), "[[validator]]", "[[validator]");
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[config-invalid] /data_tmkms/tmkms/kms/commercio/tmkms.02.toml:6:",
+            "mend",
+        ],
+    );
+}
+
+#[test]
+fn a_config_that_is_not_utf_8() {
+    let host = Host::of("commercio");
+    std::fs::write(host.path(&config(2)), b"id = \"\xff\xfe\"\n").unwrap();
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[config-unreadable] /etc/systemd/system/tmkms-02.service:8:",
+            "UTF-8",
+        ],
+    );
+}
+
+#[test]
+fn a_unit_without_its_config() {
+    let host = Host::of("commercio");
+    host.remove(&config(3));
+    let says = [
+        "/etc/systemd/system/tmkms-03.service:8:",
+        "tmkms.03.toml, which can't be read",
+        "put the config there",
+    ];
+    refused(&host, &PLAN, &says);
+}
+
+#[test]
+fn a_retired_unit_without_its_config_only_warns() {
+    let host = Host::of("commercio");
+    host.remove(&config(3));
+    host.remove(&format!("{UNITS}/multi-user.target.wants/tmkms-03.service"));
+    host.kmsctl(&PLAN)
+        .exits(0)
+        .says(&["warn[config-unreadable]"]);
+}
+
+#[test]
+fn a_config_named_by_two_units() {
+    let host = Host::of("commercio");
+    host.edit(&unit(2), "tmkms.02.toml", "tmkms.01.toml");
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[config-shared] /data_tmkms/tmkms/kms/commercio/tmkms.01.toml",
+            "disable and stop one",
+        ],
+    );
+}
+
+#[test]
+fn a_state_file_that_is_missing_empty_or_garbled() {
+    for (bytes, says) in [
+        (None, "the state file is missing"),
+        (Some(""), "can't be read"),
+        (Some("{\"height\":\"22"), "can't be read"),
+        (
+            Some("{\"height\":2233550,\"round\":\"0\",\"step\":2,\"block_id\":null}"),
+            "can't be read",
+        ),
+        (
+            Some(
+                "{\"height\":\"1\",\"height\":\"2\",\"round\":\"0\",\"step\":2,\"block_id\":null}",
+            ),
+            "can't be read",
+        ),
+    ] {
+        let host = Host::of("commercio");
+        match bytes {
+            None => host.remove(&state(1)),
+            Some(bytes) => host.write(&state(1), bytes),
+        }
+        let path = "block[state-unreadable] /data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state01.json";
+        refused(&host, &PLAN, &[path, says]);
+    }
+}
+
+#[test]
+fn a_linked_state_file() {
+    let host = Host::of("commercio");
+    let text = host.read(&state(1));
+    host.remove(&state(1));
+    host.write("elsewhere.json", &text);
+    host.link(&state(1), "/elsewhere.json");
+    refused(&host, &PLAN, &["block[state-linked]", "symbolic link"]);
+}
+
+#[test]
+fn no_signer() {
+    let host = Host::of("commercio");
+    for n in 1..=3 {
+        host.remove(&unit(n));
+        host.remove(&format!(
+            "{UNITS}/multi-user.target.wants/tmkms-0{n}.service"
+        ));
+    }
+    refused(&host, &PLAN, &["no signer found", "--root"]);
+}
+
+#[test]
+fn a_chain_that_no_signer_or_several_sign() {
+    let host = Host::of("commercio");
+    refused(
+        &host,
+        &["plan", "--new-chain", "haqq_11235-2"],
+        &["they sign: commercio-2_2", "--from-chain"],
+    );
+    let host = Host::of("commercio");
+    host.edit(&config(3), "commercio-2_2", "commercio-1");
+    refused(
+        &host,
+        &PLAN,
+        &["commercio-1, commercio-2_2", "--from-chain"],
+    );
+    refused(
+        &host,
+        &[
+            "plan",
+            "--new-chain",
+            "commercio-3",
+            "--from-chain",
+            "other-1",
+        ],
+        &["no signer signs"],
+    );
+    refused(
+        &host,
+        &["plan", "--new-chain", "commercio-3", "--signer", "tmkms-09"],
+        &["--signer tmkms-09", "tmkms-01"],
+    );
+    host.kmsctl(&[&PLAN[..], &["--from-chain", "commercio-2_2"]].concat())
+        .exits(0);
+}
+
+#[test]
+fn an_id_without_a_revision_or_not_an_id() {
+    let host = Host::of("commercio");
+    refused(
+        &host,
+        &[
+            "plan",
+            "--new-chain",
+            "commercio",
+            "--from-chain",
+            "commercio-2_2",
+        ],
+        &["no revision", "--suffix"],
+    );
+    host.kmsctl(&["plan", "--new-chain", "a b"]).exits(2);
+    host.kmsctl(&[
+        "plan",
+        "--new-chain",
+        "commercio-3",
+        "--accept",
+        "key-shared",
+    ])
+    .exits(2);
+}
+
+#[test]
+fn a_file_in_the_way() {
+    let host = Host::of("commercio");
+    host.write(&format!("{CONFIGS}/tmkms.02.v3.toml"), "# mine\n");
+    let says = [
+        "block[file-in-the-way] /data_tmkms/tmkms/kms/commercio/tmkms.02.v3.toml",
+        "never overwritten",
+    ];
+    refused(&host, &PLAN, &says);
+}
+
+#[test]
+fn a_link_or_a_folder_where_a_file_should_be() {
+    let host = Host::of("commercio");
+    host.link(&format!("{UNITS}/tmkms-02.v3.service"), "/somewhere/else");
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[not-a-file] /etc/systemd/system/tmkms-02.v3.service",
+            "a link to",
+        ],
+    );
+    let host = Host::of("commercio");
+    std::fs::create_dir(host.path(&format!("{CONFIGS}/tmkms.02.v3.toml"))).unwrap();
+    refused(&host, &PLAN, &["block[not-a-file]", "a folder"]);
+}
+
+#[test]
+fn a_new_state_file_that_no_journal_knows() {
+    let host = Host::of("commercio");
+    let new = format!("{CONFIGS}/commercio_priv_validator_state02.v3.json");
+    host.write(
+        &new,
+        r#"{"height":"77","round":"0","step":2,"block_id":null}"#,
+    );
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[state-unknown]",
+            "at 77/0/2",
+            "--accept state-unknown",
+        ],
+    );
+    host.kmsctl(&[&PLAN[..], &["--accept", "state-unknown"]].concat())
+        .exits(0);
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+    assert!(host.read(&new).contains("77"), "it is kept as it is");
+}
+
+#[test]
+fn one_key_in_two_signers() {
+    let host = Host::of("commercio");
+    host.edit(&config(2), "key = 2 }]", "key = 1 }]");
+    let says = [
+        "block[key-shared] /data_tmkms/tmkms/kms/commercio/tmkms.01.toml",
+        "YubiHSM 9876543210 key 1",
+    ];
+    refused(&host, &PLAN, &says);
+}
+
+#[test]
+fn one_state_file_in_two_signers() {
+    let host = Host::of("commercio");
+    host.edit(&config(2), "state02.json", "state01.json");
+    refused(
+        &host,
+        &PLAN,
+        &["block[state-shared]", "state01.json", "tmkms-02.service"],
+    );
+}
+
+#[test]
+fn a_key_that_signed_the_new_chain_with_another_state_file() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    refused(
+        &host,
+        &["plan", "--new-chain", "commercio-3", "--suffix", "again"],
+        &["block[state-elsewhere]", "state01.v3.json: a fresh file"],
+    );
+}
+
+#[test]
+fn a_state_file_behind_what_a_journal_saw() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    host.edit(&state(1), "2233550", "2233549");
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[state-behind]",
+            "at 2233549/0/2, and a journal saw it at 2233550/0/2",
+        ],
+    );
+}
+
+#[test]
+fn the_way_back_refuses_a_lost_state_file() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.remove(&state(2));
+    let said = host.kmsctl(&["rollback", "--yes"]).exits(5);
+    said.says(&["state02.json is missing", "2233550/0/2", "kmsctl status"]);
+    host.kmsctl(&["status"])
+        .exits(0)
+        .says(&["tmkms-02 is dark", "kmsctl rollback"]);
+}
+
+#[test]
+fn a_laggard() {
+    let host = Host::of("commercio");
+    host.edit(&state(3), "2233550", "2233540");
+    let says = [
+        "block[laggard]",
+        "state03.json: it is at height 2233540, 10 blocks behind",
+    ];
+    refused(&host, &PLAN, &says);
+    host.kmsctl(&[&PLAN[..], &["--max-spread", "10"]].concat())
+        .exits(0);
+}
+
+#[test]
+fn inputs_that_changed_since_the_plan() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    host.edit(&config(2), "reconnect = true", "reconnect = false");
+    let says = [
+        "-reconnect = true",
+        "+reconnect = false",
+        "/data_tmkms/tmkms/kms/commercio/tmkms.02.toml",
+        "plan again",
+    ];
+    refused(&host, &["stage", "--yes"], &says);
+    refused(&host, &["apply", "--yes"], &says);
+}
+
+#[test]
+fn a_staged_file_that_is_no_longer_the_plan_s() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.edit(
+        &format!("{CONFIGS}/tmkms.02.v3.toml"),
+        "10.1.1.2",
+        "10.1.1.9",
+    );
+    refused(
+        &host,
+        &["apply", "--yes"],
+        &[
+            "block[file-in-the-way]",
+            "tmkms.02.v3.toml",
+            "kmsctl unstage",
+        ],
+    );
+    host.kmsctl(&["unstage", "--yes"])
+        .exits(5)
+        .says(&["tmkms.02.v3.toml was changed since it was staged"]);
+}
+
+#[test]
+fn an_edited_config_can_be_planned_again_after_unstaging() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.edit(&config(2), "10.1.1.2", "10.1.1.9");
+    refused(&host, &PLAN, &["block[file-in-the-way]", "kmsctl unstage"]);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+    assert!(
+        host.read(&format!("{CONFIGS}/tmkms.02.v3.toml"))
+            .contains("10.1.1.9")
+    );
+}
+
+#[test]
+fn a_way_back_to_another_key() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.edit(&config(2), "key = 2 }]", "key = 7 }]");
+    let says = [
+        "the way back is blocked",
+        "/data_tmkms/tmkms/kms/commercio/tmkms.02.toml",
+        "put the config",
+    ];
+    refused(&host, &["rollback", "--yes"], &says);
+    host.edit(&config(2), "key = 7 }]", "key = 2 }]");
+    host.edit(&config(2), "reconnect = true", "reconnect = false");
+    host.kmsctl(&["rollback", "--yes"])
+        .exits(0)
+        .says(&["changed since the plan was made"]);
+}
+
+#[test]
+fn a_saved_plan_of_a_newer_format_or_changed_by_hand() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    let saved = host.read("var/lib/kmsctl/plan.json");
+    host.write(
+        "var/lib/kmsctl/plan.json",
+        &saved.replacen("\"format_version\": 1", "\"format_version\": 2", 1),
+    );
+    host.kmsctl(&["apply", "--yes"])
+        .exits(1)
+        .says(&["plan.json", "format 2", "format 1"]);
+    host.write(
+        "var/lib/kmsctl/plan.json",
+        &saved.replace("state02.v3.json", "state01.json"),
+    );
+    host.kmsctl(&["apply", "--yes"])
+        .exits(1)
+        .says(&["plan.json", "changed by hand"]);
+}
+
+#[test]
+fn nothing_planned_nothing_staged_nothing_switched() {
+    let host = Host::of("commercio");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(3)
+        .says(&["/var/lib/kmsctl/plan.json", "kmsctl plan --new-chain"]);
+    host.kmsctl(&["rollback", "--yes"])
+        .exits(3)
+        .says(&["nothing was switched"]);
+    host.kmsctl(&["unstage", "--yes"])
+        .exits(0)
+        .says(&["Nothing is staged"]);
+    host.switched();
+    host.kmsctl(&["unstage", "--yes"])
+        .exits(3)
+        .says(&["kmsctl rollback"]);
+    host.kmsctl(&["rollback", "9", "--yes"])
+        .exits(3)
+        .says(&["no operation 9"]);
+}
+
+#[test]
+fn without_a_terminal_the_error_names_yes() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    let before = host.tree();
+    host.kmsctl(&["apply"]).exits(2).says(&["--yes"]);
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+fn a_root_that_is_none_and_links_that_lead_out_of_it() {
+    let host = Host::of("commercio");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kmsctl"))
+        .args(["--root", "/nonexistent/host", "status"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/host"));
+
+    let outside = tempfile::tempdir().unwrap();
+    host.link("var", outside.path().to_str().unwrap());
+    host.kmsctl(&PLAN).exits(1).says(&["/var is a link"]);
+    assert_eq!(
+        std::fs::read_dir(outside.path()).unwrap().count(),
+        0,
+        "nothing outside the root"
+    );
+}
+
+#[test]
+fn a_fleet_behind_a_linked_folder_stays_below_the_root() {
+    let host = Host::of("commercio");
+    std::fs::rename(host.path("data_tmkms"), host.path("srv")).unwrap();
+    // Absolute, as operators make them: it means the host's /srv, not the machine's.
+    host.link("data_tmkms", "/srv");
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    assert!(
+        host.path("srv/tmkms/kms/commercio/tmkms.01.v3.toml")
+            .is_file()
+    );
+}
+
+#[test]
+fn a_crash_looping_new_signer_stops_the_switch_and_the_way_back_is_open() {
+    let host = Host::of("commercio");
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-02.v3.service":{"start":"crash"}}"#,
+    );
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["apply", "--yes", "--parallel", "1"])
+        .exits(5)
+        .says(&[
+            "tmkms-02/watch-new",
+            "auto-restart",
+            "journalctl -u tmkms-02.v3.service",
+        ]);
+    let status = host.kmsctl(&["status"]).exits(0);
+    status.says(&["Operation 1 (apply) was interrupted", "kmsctl rollback"]);
+    host.kmsctl(&["stage", "--yes"])
+        .exits(3)
+        .says(&["still open"]);
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    let rows = host.json(&["status", "--json"]);
+    for row in rows["signers"].as_array().unwrap() {
+        assert_eq!(
+            row["active"],
+            !row["unit"].as_str().unwrap().contains(".v3."),
+            "{row}"
+        );
+    }
+}
