@@ -9,11 +9,12 @@ pub mod store;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tmkms_core::state::SignState;
 
 use crate::plan::Plan;
-use crate::plan::steps::{Program, StepId};
+use crate::plan::steps::{Action, Program, Step, StepId};
 
 /// The format of journals that this kmsctl writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -131,25 +132,22 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Whether any signer began to switch: from then on the new chain's state files count.
+    /// Whether anything but staging began: enablement or a signer. From then on the way back is a rollback, and the
+    /// new chain's state files count.
     pub fn switched(&self) -> bool {
-        let lanes = self
+        let enabling =
+            |s: &&Step| matches!(s.action, Action::Enable { .. } | Action::Disable { .. });
+        let around = self
             .program
-            .lanes
+            .before
             .iter()
-            .flat_map(|l| &l.steps)
-            .map(|s| &s.id);
-        let lanes: std::collections::BTreeSet<&StepId> = lanes.collect();
+            .chain(&self.program.after)
+            .filter(enabling);
+        let lanes = self.program.lanes.iter().flat_map(|l| &l.steps);
+        let switching: BTreeSet<&StepId> = around.chain(lanes).map(|s| &s.id).collect();
         self.records
             .iter()
-            .any(|r| matches!(r, Record::Intent { step } if lanes.contains(step)))
-    }
-
-    /// Whether anything at all was meant to be done.
-    pub fn began(&self) -> bool {
-        self.records
-            .iter()
-            .any(|r| matches!(r, Record::Intent { .. }))
+            .any(|r| matches!(r, Record::Intent { step } if switching.contains(step)))
     }
 
     pub fn ending(&self) -> Option<(Ending, jiff::Timestamp)> {

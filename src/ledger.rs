@@ -19,8 +19,8 @@ pub struct Ledger {
     heights: BTreeMap<PathBuf, SignState>,
     /// Key and chain to state file, as operations that began used them.
     files: Vec<ChainFile>,
-    /// Files and folders that kmsctl made and hasn't taken away.
-    pub written: BTreeSet<ManagedPath>,
+    /// Files and folders that kmsctl made and hasn't taken away, and the plan that they were made for.
+    written: BTreeMap<ManagedPath, String>,
 }
 
 /// Whether two references name one key: a YubiHSM is known by its serial number where both give one, else by its
@@ -74,16 +74,19 @@ impl Ledger {
             match record {
                 Record::Intent { step } => {
                     if let Some(action) = actions.get(step) {
-                        self.intended(action);
+                        self.intended(action, &journal.plan);
                     }
                 }
-                Record::Done { step, .. } => {
-                    if let Some(Action::Remove { path, .. } | Action::RemoveFolder { path }) =
-                        actions.get(step)
-                    {
+                Record::Done { step, already } => match actions.get(step) {
+                    Some(Action::Remove { path, .. }) => {
                         self.written.remove(path);
                     }
-                }
+                    // One that wasn't empty was left, and is still ours.
+                    Some(Action::RemoveFolder { path }) if !already => {
+                        self.written.remove(path);
+                    }
+                    _ => {}
+                },
                 Record::State {
                     state_file, state, ..
                 } => self.saw(state_file, *state),
@@ -96,10 +99,10 @@ impl Ledger {
     }
 
     /// An intent is written only where nothing was: what is there later, we may have written.
-    fn intended(&mut self, action: &Action) {
+    fn intended(&mut self, action: &Action, plan: &Plan) {
         match action {
             Action::MakeFolder { path } | Action::Write { path, .. } => {
-                self.written.insert(path.clone());
+                self.written.insert(path.clone(), plan.id.clone());
             }
             _ => {}
         }
@@ -113,6 +116,17 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Whether kmsctl made what is at a path.
+    pub fn wrote(&self, path: &ManagedPath) -> bool {
+        self.written.contains_key(path)
+    }
+
+    /// What was made for a plan. A file that a later plan found in place still belongs to the earlier one.
+    pub fn written_for(&self, plan: &Plan) -> BTreeSet<ManagedPath> {
+        let own = self.written.iter().filter(|(_, id)| **id == plan.id);
+        own.map(|(path, _)| path.clone()).collect()
     }
 
     /// Notes how far a state file was.

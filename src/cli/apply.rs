@@ -48,7 +48,7 @@ impl Watch {
 }
 
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
-    let _lock = host.memory.lock()?;
+    let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     if let Some(open) = history.open().filter(|j| j.verb == Verb::Apply) {
         return resume(host, ui, args, &history, open);

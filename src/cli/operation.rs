@@ -12,6 +12,7 @@ use super::plan;
 use crate::apply::{End, Run, Settings};
 use crate::exit::Failure;
 use crate::host::Host;
+use crate::host::memory::Lock;
 use crate::journal::store::Writer;
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
@@ -144,12 +145,28 @@ fn difference(out: &mut String, then: &Move, now: &Move) {
     }
 }
 
+/// Takes the host for this process.
+///
+/// # Errors
+/// Another kmsctl is changing it (rule S9).
+pub fn lock(host: &Host) -> Result<Lock, Failure> {
+    host.memory.lock()?.ok_or_else(|| {
+        Failure::refused(format!(
+            "{}: another kmsctl is changing this host; wait for it to end, or see `kmsctl status`",
+            host.memory.path("lock").display()
+        ))
+    })
+}
+
 /// Refuses while another operation is open.
 pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
     let Some(open) = open else { return Ok(()) };
     let ways = match open.verb {
         Verb::Stage => "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
         Verb::Unstage => "`kmsctl unstage` goes on with it",
+        Verb::Apply if !open.switched() => {
+            "`kmsctl apply` goes on with it, `kmsctl unstage` takes away what it staged"
+        }
         Verb::Apply => "`kmsctl apply` goes on with it, `kmsctl rollback` takes it back",
         Verb::Rollback => "`kmsctl rollback` goes on with it",
     };

@@ -27,7 +27,7 @@ pub struct RollbackArgs {
 }
 
 pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
-    let _lock = host.memory.lock()?;
+    let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     let open = history.open();
     let resumed = open.filter(|j| j.verb == Verb::Rollback);

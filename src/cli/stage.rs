@@ -19,7 +19,7 @@ pub struct StageArgs {
 }
 
 pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
-    let _lock = host.memory.lock()?;
+    let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
     let plan = operation::current_plan(host, &args.plan)?;

@@ -114,6 +114,9 @@ fn ways(open: &Journal) -> String {
             "no signer was touched. `kmsctl stage` goes on, `kmsctl unstage` takes it back"
         }
         Verb::Unstage => "no signer was touched. `kmsctl unstage` goes on",
+        Verb::Apply if !open.switched() => {
+            "no signer was touched. `kmsctl apply` goes on, `kmsctl unstage` takes away what it staged"
+        }
         Verb::Apply => {
             "`kmsctl apply` goes on to the new chain, `kmsctl rollback` goes back to the old one. Start nothing by hand"
         }

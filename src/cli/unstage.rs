@@ -12,25 +12,20 @@ use crate::plan::{Plan, steps};
 use crate::ui::Ui;
 
 pub fn run(host: &mut Host, ui: Ui) -> Outcome {
-    let _lock = host.memory.lock()?;
+    let _lock = operation::lock(host)?;
     let history = History::read(host)?;
-    let open = history
-        .open()
-        .filter(|j| !matches!(j.verb, Verb::Stage | Verb::Unstage));
+    let open = history.open().filter(|j| {
+        // An apply that was interrupted before it touched a signer has only staged.
+        !matches!(j.verb, Verb::Stage | Verb::Unstage) && !(j.verb == Verb::Apply && !j.switched())
+    });
     operation::none_open(open)?;
     let ledger = Ledger::of(&history.0);
     let staged = history
         .0
         .iter()
         .rev()
-        .find(|j| {
-            j.plan
-                .moves
-                .iter()
-                .flat_map(|m| &m.files)
-                .any(|f| ledger.written.contains(&f.path))
-        })
-        .map(|j| j.plan.clone());
+        .find(|j| !ledger.written_for(&j.plan).is_empty());
+    let staged = staged.map(|j| j.plan.clone());
     let Some(plan) = staged else {
         ui.note("Nothing is staged.");
         return Ok(Exit::Done);
@@ -59,7 +54,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
 /// Runs the plan's unstaging as an operation of its own.
 pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Result<(), Failure> {
     let mut ledger = Ledger::of(&history.0);
-    let program = steps::unstage(plan, &ledger.written);
+    let program = steps::unstage(plan, &ledger.written_for(plan));
     let supersedes = history.open().map(|j| j.operation);
     let opening = Opening {
         verb: Verb::Unstage,

@@ -16,39 +16,37 @@ pub fn candidates(
     path: &[PathBuf],
     problems: &mut Vec<Finding>,
 ) -> Result<BTreeSet<UnitName>> {
-    let mut found = BTreeSet::new();
+    let mut units = BTreeSet::new();
+    let mut named = BTreeSet::new();
     for folder in distinct(files, path) {
         let context = || format!("reading the unit folder {}", folder.display());
         for name in files.list(folder).with_context(context)? {
             let file = folder.join(&name);
-            if let Some(unit) = name.strip_suffix(".d") {
-                let Ok(unit) = unit.parse::<UnitName>() else {
-                    continue;
-                };
+            if let Some(Ok(unit)) = name.strip_suffix(".d").map(str::parse::<UnitName>) {
                 let drop_ins = files.list(&file).with_context(context)?;
                 if drop_ins
                     .iter()
                     .any(|d| mentions_tmkms(files, &file.join(d)))
-                    && !is_template(&unit)
                 {
-                    found.insert(unit);
+                    named.insert(unit);
                 }
-                continue;
+            } else if let Ok(unit) = name.parse::<UnitName>()
+                && !is_alias(files, &file, &name)
+            {
+                if mentions_tmkms(files, &file) {
+                    if is_template(&unit) {
+                        problems.push(template(&file));
+                    } else {
+                        named.insert(unit.clone());
+                    }
+                }
+                units.insert(unit);
             }
-            let Ok(unit) = name.parse::<UnitName>() else {
-                continue;
-            };
-            if is_alias(files, &file, &name) || !mentions_tmkms(files, &file) {
-                continue;
-            }
-            if is_template(&unit) {
-                problems.push(template(&file));
-                continue;
-            }
-            found.insert(unit);
         }
     }
-    Ok(found)
+    // Drop-ins whose unit isn't there, as in the middle of staging, are no unit.
+    named.retain(|unit| units.contains(unit) && !is_template(unit));
+    Ok(named)
 }
 
 /// Merged /usr gives one folder two names.

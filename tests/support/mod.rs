@@ -54,11 +54,23 @@ impl Said {
 }
 
 /// What stands at a path: kind, mode, owner, and content or target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Node {
     pub mode: u32,
     pub owner: (u32, u32),
     pub content: Vec<u8>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:o} {:?} {:?}",
+            self.mode,
+            self.owner,
+            String::from_utf8_lossy(&self.content)
+        )
+    }
 }
 
 pub type Tree = BTreeMap<PathBuf, Node>;

@@ -50,7 +50,7 @@ fn in_the_way(
             if wanted.is_ok_and(|text| text.as_bytes() == bytes) {
                 return None;
             }
-            if case.ledger.written.contains(&file.path) {
+            if case.ledger.wrote(&file.path) {
                 finding(
                     Code::FileInTheWay,
                     "an earlier plan's staged file is there, with another content".into(),

@@ -1,0 +1,212 @@
+//! Killed before any effect, on the model: what is true then, and that both ways on lead to their ends.
+//!
+//! The machine goes on running here; that it may be cut off as well is the lab's part.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use support::{Host, Said, Tree};
+
+const PLAN: [&str; 3] = ["plan", "--new-chain", "commercio-3"];
+
+/// The steps that a verb does on a fresh host, in order, by asking for its events.
+fn steps(host: &Host, words: &[&str]) -> Vec<String> {
+    let said = host.kmsctl(words).exits(0);
+    let events = said
+        .out
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    events
+        .filter(|e| e["event"] == "doing")
+        .map(|e| e["step"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A kmsctl that is held, and killed when this is dropped.
+struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Runs a verb until it is held right before a step's effect.
+fn held(host: &Host, words: &[&str], step: &str) -> Held {
+    let mut command = host.command(words);
+    command
+        .env("KMSCTL_HOLD_BEFORE", step)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut held = Held(command.spawn().unwrap());
+    let out = BufReader::new(held.0.stdout.take().unwrap());
+    let come = out.lines().map(Result::unwrap).any(|line| {
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        event["event"] == "doing" && event["step"] == step
+    });
+    assert!(come, "{step} was never come to");
+    held
+}
+
+/// Runs a verb and kills it right before a step's effect.
+fn killed(host: &Host, words: &[&str], step: &str) {
+    drop(held(host, words, step));
+}
+
+/// Rules S1 and S3 at an instant: never two units of a signer up, no old state file touched; and the fence keeps at
+/// least one of the two closed, once there are two.
+fn sound(host: &Host, before: &Tree, at: &str) {
+    let status = host.json(&["status", "--json"]);
+    let rows = status["signers"].as_array().unwrap();
+    for signer in ["tmkms-01", "tmkms-02", "tmkms-03"] {
+        let of: Vec<_> = rows.iter().filter(|r| r["signer"] == signer).collect();
+        let up = of.iter().filter(|r| r["active"] == true).count();
+        assert!(up <= 1, "{at}: {up} units of {signer} are up");
+        if of.len() == 2 {
+            let closed = of.iter().filter(|r| r["fence"] == "closed").count();
+            assert!(closed >= 1, "{at}: no unit of {signer} is closed: {of:?}");
+        }
+        if up == 0 {
+            let notes = status["notes"].to_string();
+            assert!(
+                notes.contains(&format!("{signer} is dark")),
+                "{at}: {notes}"
+            );
+            assert!(notes.contains("kmsctl rollback"), "{at}: {notes}");
+        }
+    }
+    let after = host.tree();
+    for (path, node) in before
+        .iter()
+        .filter(|(p, _)| p.to_string_lossy().contains("state0"))
+    {
+        assert_eq!(after.get(path), Some(node), "{at}: {}", path.display());
+    }
+}
+
+/// All signers on the units that the word says, and nothing interrupted.
+fn ends_on(host: &Host, new: bool, at: &str) {
+    let status = host.json(&["status", "--json"]);
+    assert_eq!(status["operation"], serde_json::Value::Null, "{at}");
+    for row in status["signers"].as_array().unwrap() {
+        let is_new = row["unit"].as_str().unwrap().contains(".v3.");
+        assert_eq!(row["active"], is_new == new, "{at}: {row}");
+        assert_eq!(row["enabled"], is_new == new, "{at}: {row}");
+    }
+}
+
+fn planned() -> Host {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    host
+}
+
+fn all_right(said: Said, at: &str) {
+    assert_eq!(said.code, 0, "{at}: {}", said.all());
+}
+
+#[test]
+fn apply_killed_before_every_effect() {
+    let words = ["apply", "--yes", "--json", "--parallel", "2"];
+    let all = steps(&planned(), &words);
+    assert!(all.len() > 40, "{all:?}");
+    for step in &all {
+        for way in ["apply", "rollback"] {
+            let at = format!("apply killed before {step}, then {way}");
+            let host = planned();
+            let before = host.tree();
+            killed(&host, &words, step);
+            sound(&host, &before, &at);
+            let said = host.kmsctl(&[way, "--yes"]);
+            if way == "rollback" && said.code == 3 {
+                // Nothing was switched yet: then unstaging is the way back.
+                assert!(said.err.contains("kmsctl unstage"), "{at}: {}", said.all());
+                all_right(host.kmsctl(&["unstage", "--yes"]), &at);
+                assert_eq!(host.tree(), before, "{at}");
+            } else {
+                all_right(said, &at);
+                ends_on(&host, way == "apply", &at);
+            }
+            sound(&host, &before, &at);
+        }
+    }
+}
+
+#[test]
+fn rollback_killed_before_every_effect() {
+    let words = ["rollback", "--yes", "--json", "--parallel", "2"];
+    let switched = || {
+        let host = planned();
+        host.kmsctl(&["apply", "--yes"]).exits(0);
+        host
+    };
+    for step in steps(&switched(), &words) {
+        let at = format!("rollback killed before {step}");
+        let host = switched();
+        let before = host.tree();
+        killed(&host, &words, &step);
+        sound(&host, &before, &at);
+        host.kmsctl(&["apply", "--yes"])
+            .exits(3)
+            .says(&["kmsctl rollback"]);
+        all_right(host.kmsctl(&["rollback", "--yes"]), &at);
+        ends_on(&host, false, &at);
+        all_right(host.kmsctl(&["apply", "--yes"]), &at);
+        ends_on(&host, true, &at);
+    }
+}
+
+#[test]
+fn staging_and_unstaging_killed_before_every_effect() {
+    let stage = ["stage", "--yes", "--json"];
+    let unstage = ["unstage", "--yes", "--json"];
+    let staged = || {
+        let host = planned();
+        host.kmsctl(&["stage", "--yes"]).exits(0);
+        host
+    };
+    for step in steps(&planned(), &stage) {
+        for way in ["stage", "unstage", "apply"] {
+            let at = format!("stage killed before {step}, then {way}");
+            let host = planned();
+            let before = host.tree();
+            killed(&host, &stage, &step);
+            sound(&host, &before, &at);
+            all_right(host.kmsctl(&[way, "--yes"]), &at);
+            match way {
+                "stage" => assert_eq!(host.tree(), staged().tree(), "{at}"),
+                "unstage" => assert_eq!(host.tree(), before, "{at}"),
+                _ => ends_on(&host, true, &at),
+            }
+        }
+    }
+    for step in steps(&staged(), &unstage) {
+        let at = format!("unstage killed before {step}");
+        let host = staged();
+        killed(&host, &unstage, &step);
+        host.kmsctl(&["stage", "--yes"])
+            .exits(3)
+            .says(&["kmsctl unstage"]);
+        all_right(host.kmsctl(&["unstage", "--yes"]), &at);
+        assert_eq!(host.tree(), planned().tree(), "{at}");
+    }
+}
+
+#[test]
+fn two_at_once() {
+    let host = planned();
+    let first = held(&host, &["apply", "--yes", "--json"], "tmkms-02/start-new");
+    for verb in ["apply", "rollback", "stage", "unstage"] {
+        host.kmsctl(&[verb, "--yes"])
+            .exits(3)
+            .says(&["another kmsctl", "/var/lib/kmsctl/lock"]);
+    }
+    host.kmsctl(&["status"])
+        .exits(0)
+        .says(&["Operation 1 (apply)"]);
+    drop(first);
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+}
