@@ -19,7 +19,7 @@ use crate::inventory::RunState;
 use crate::journal::Record;
 use crate::journal::store::Writer;
 use crate::ledger::Ledger;
-use crate::plan::steps::{Action, Lane, Program, Step, StepId};
+use crate::plan::program::{Action, Lane, Program, Step, StepId};
 
 /// What looking at the host says about a step, before doing it.
 #[derive(Clone, Debug, PartialEq, Eq)]

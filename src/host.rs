@@ -71,6 +71,18 @@ pub trait Files {
     fn remove(&self, path: &ManagedPath) -> io::Result<()>;
 }
 
+/// What a modelled systemd and a modelled tmkms may do to the tree, beyond what kmsctl itself may.
+pub trait World: Files {
+    /// Writes a file, replacing what is there.
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Creates a file (mode 0600); an existing one stays as it is.
+    fn put_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    fn link(&self, path: &Path, target: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder where there is none.
+    fn folder(&self, path: &Path) -> io::Result<()>;
+}
+
 /// Where a new file gets its owner, mode and extended attributes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Like {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tmkms_core::state::SignState;
 
 use crate::plan::Plan;
-use crate::plan::steps::{Action, Program, Step, StepId};
+use crate::plan::program::{Action, Program, Step, StepId};
 
 /// The format of journals that this kmsctl writes and reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -9,7 +9,7 @@ use tmkms_core::state::SignState;
 
 use crate::journal::{Journal, Record};
 use crate::paths::ManagedPath;
-use crate::plan::steps::{Action, StepId};
+use crate::plan::program::{Action, StepId};
 use crate::plan::{ChainFile, Plan};
 
 /// The fold of every journal on the host.

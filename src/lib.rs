@@ -10,6 +10,7 @@
 
 pub mod apply;
 pub mod cli;
+pub mod content;
 pub mod discover;
 pub mod exit;
 pub mod finding;
@@ -18,6 +19,7 @@ pub mod inventory;
 pub mod journal;
 pub mod kms;
 pub mod ledger;
+pub mod naming;
 pub mod paths;
 pub mod plan;
 pub mod render;

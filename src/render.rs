@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tmkms_core::edit::Edit;
 
-use crate::plan::{Change, Content, Fingerprint, Role};
+use crate::content::{Change, Content, Fingerprint, Role};
 
 /// The text without its secrets, by the kind of file.
 pub fn without_secrets(role: Role, text: &str) -> Result<String, String> {

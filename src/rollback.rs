@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
-use crate::plan::steps::{self, Program};
-use crate::plan::{ChainFile, Move, Plan};
+use crate::plan::program::Program;
+use crate::plan::{ChainFile, Move, Plan, steps};
 
 /// The inverse of an applied plan.
 pub fn program(plan: &Plan) -> Program {
@@ -45,7 +45,7 @@ pub fn changes(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
 }
 
 fn plain(path: &Path, text: &str) -> String {
-    use crate::plan::Role;
+    use crate::content::Role;
     let role = if path.extension().is_some_and(|e| e == "toml") {
         Role::Config
     } else {

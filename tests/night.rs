@@ -1,5 +1,7 @@
 //! The guide's night on the fixture: planned, staged, switched, taken back, and every byte where it belongs.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod support;
 
 use std::fs;

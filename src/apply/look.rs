@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{Readiness, Run};
+use crate::content::{Content, Role};
 use crate::discover;
 use crate::host::{Entry, Files};
 use crate::inventory::StateReading;
 use crate::paths::ManagedPath;
-use crate::plan::steps::Action;
-use crate::plan::{ChainFile, Content, Role};
+use crate::plan::ChainFile;
+use crate::plan::program::Action;
 use crate::render;
 use crate::unit::UnitName;
 

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use tmkms_core::state::SignState;
 
 use super::{Begun, Run, look};
+use crate::content::Content;
 use crate::discover;
 use crate::host::{Entry, Job, Like};
 use crate::inventory::{RunState, StateReading};
 use crate::journal::Record;
 use crate::paths::ManagedPath;
-use crate::plan::steps::{Action, Step};
-use crate::plan::{ChainFile, Content};
+use crate::plan::ChainFile;
+use crate::plan::program::{Action, Step};
 use crate::unit::UnitName;
 
 impl Run<'_> {

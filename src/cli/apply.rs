@@ -14,7 +14,7 @@ use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Ending, Journal, Record, Verb};
 use crate::ledger::Ledger;
-use crate::plan::steps::{Action, Program};
+use crate::plan::program::{Action, Program};
 use crate::plan::{Height, Plan, safety, steps};
 use crate::ui::{self, Ui};
 

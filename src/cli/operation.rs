@@ -16,7 +16,7 @@ use crate::host::memory::Lock;
 use crate::journal::store::Writer;
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
-use crate::plan::steps::Program;
+use crate::plan::program::Program;
 use crate::plan::{Input, Move, Plan};
 use crate::ui::progress::Progress;
 use crate::ui::{self, Ui};

@@ -16,7 +16,11 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     let history = History::read(host)?;
     let open = history.open().filter(|j| {
         // An apply that was interrupted before it touched a signer has only staged.
-        !matches!(j.verb, Verb::Stage | Verb::Unstage) && !(j.verb == Verb::Apply && !j.switched())
+        match j.verb {
+            Verb::Stage | Verb::Unstage => false,
+            Verb::Apply => j.switched(),
+            Verb::Rollback => true,
+        }
     });
     operation::none_open(open)?;
     let ledger = Ledger::of(&history.0);

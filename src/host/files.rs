@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::model::World;
-use super::{Entry, Files, Like};
+use super::{Entry, Files, Like, World};
 use crate::inventory::FileFacts;
 use crate::paths::ManagedPath;
 

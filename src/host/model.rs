@@ -9,7 +9,6 @@ mod services;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,18 +49,6 @@ pub fn open(root: &Path) -> Result<Host> {
         memory: Memory::new(Box::new(OnDisk::below(root))),
         clock: Box::new(ModelClock(model)),
     })
-}
-
-/// What a modelled systemd and a modelled tmkms may do to the tree, beyond what kmsctl itself may.
-pub trait World: Files {
-    /// Writes a file, replacing what is there.
-    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Creates a file (mode 0600); an existing one stays as it is.
-    fn put_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    fn link(&self, path: &Path, target: &Path) -> io::Result<()>;
-    fn unlink(&self, path: &Path) -> io::Result<()>;
-    /// Creates a folder where there is none.
-    fn folder(&self, path: &Path) -> io::Result<()>;
 }
 
 /// What runs, kept in the tree.

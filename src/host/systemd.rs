@@ -177,6 +177,10 @@ impl Services for Systemd {
     fn view(&mut self, unit: &UnitName) -> Result<UnitView> {
         let mut about = self.properties(unit, "org.freedesktop.systemd1.Unit")?;
         let mut service = self.properties(unit, "org.freedesktop.systemd1.Service")?;
+        let loaded: String = about.take("LoadState")?;
+        if loaded != "loaded" {
+            bail!("systemd says of {unit}: {loaded}; see `systemctl status {unit}`");
+        }
         let run = run_state(&mut about, &mut service)?;
         let fragment: String = about.take("FragmentPath")?;
         let drop_ins: Vec<String> = about.take("DropInPaths")?;

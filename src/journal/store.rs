@@ -6,7 +6,7 @@ use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
 use crate::host::Host;
 use crate::host::memory::Log;
 use crate::plan::Plan;
-use crate::plan::steps::Program;
+use crate::plan::program::Program;
 
 const FOLDER: &str = "operations";
 

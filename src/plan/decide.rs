@@ -5,10 +5,12 @@ use std::path::Path;
 
 use tmkms_core::chain_id::ChainId;
 
-use super::{ChainFile, ChainMove, Content, Height, Input, Move, NewFile, Request, Role, naming};
+use super::{ChainFile, ChainMove, Height, Input, Move, Request};
+use crate::content::{Content, NewFile, Role};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::kms::tmkms;
+use crate::naming;
 use crate::paths::{ManagedPath, Protected};
 use crate::render::unit::Moved;
 use crate::render::{self, config, drop_in};

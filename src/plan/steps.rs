@@ -2,127 +2,13 @@
 //! `apply` has nothing left to choose. The order is the design's fence: see the table there.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use super::{ChainFile, Content, Move, Plan, Role};
+use super::program::{Action, Lane, Program, Step, StepId};
+use super::{ChainFile, Move, Plan};
+use crate::content::Role;
 use crate::paths::ManagedPath;
 use crate::unit::UnitName;
-
-/// Names a step within a plan, such as `tmkms-01/stop-old`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StepId(pub String);
-
-impl fmt::Display for StepId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// One thing to do or to make sure of, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    pub id: StepId,
-    pub action: Action,
-    pub because: String,
-}
-
-/// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    MakeFolder {
-        path: ManagedPath,
-    },
-    /// Writes a new file with the owner and mode of the one it descends from.
-    Write {
-        role: Role,
-        path: ManagedPath,
-        content: Content,
-    },
-    /// Takes a staged file away, if it is still the one that was written.
-    Remove {
-        role: Role,
-        path: ManagedPath,
-        content: Content,
-    },
-    /// Takes a folder away if it is empty.
-    RemoveFolder {
-        path: ManagedPath,
-    },
-    /// From here on the unit can't start.
-    CloseFence {
-        unit: UnitName,
-    },
-    /// From here on the unit may start.
-    OpenFence {
-        unit: UnitName,
-    },
-    Reload,
-    Enable {
-        units: Vec<UnitName>,
-        links: Vec<PathBuf>,
-    },
-    Disable {
-        units: Vec<UnitName>,
-        links: Vec<PathBuf>,
-    },
-    Stop {
-        unit: UnitName,
-    },
-    /// Proves that the unit is inactive, its control group empty and nothing else runs on these configs (rule S4).
-    /// `other` is the signer's other unit, whose own process doesn't count.
-    ProveStopped {
-        unit: UnitName,
-        other: UnitName,
-        configs: Vec<PathBuf>,
-    },
-    /// Puts the state files' bytes into the journal and makes the files durable (rule S5).
-    Record {
-        files: Vec<ChainFile>,
-    },
-    /// Each state file is at least at the highest point ever journalled for it (rule S6).
-    CheckHeights {
-        files: Vec<ChainFile>,
-    },
-    Start {
-        unit: UnitName,
-    },
-    /// Watches the started unit: the same run, no restart, its state files sane.
-    Watch {
-        unit: UnitName,
-        files: Vec<ChainFile>,
-    },
-}
-
-/// Steps of one signer, done in order, beside the lanes of others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lane {
-    pub signer: String,
-    pub steps: Vec<Step>,
-}
-
-/// What one operation performs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Program {
-    pub before: Vec<Step>,
-    pub lanes: Vec<Lane>,
-    pub after: Vec<Step>,
-}
-
-impl Program {
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.before
-            .iter()
-            .chain(self.lanes.iter().flat_map(|l| &l.steps))
-            .chain(&self.after)
-    }
-}
 
 fn step(id: impl Into<String>, action: Action, because: &str) -> Step {
     Step {

@@ -5,7 +5,8 @@ use tmkms_core::config::Config;
 use tmkms_core::edit::Edit;
 use tmkms_core::protocol::ProtocolVersion;
 
-use crate::plan::{Change, naming};
+use crate::content::Change;
+use crate::naming;
 
 /// What a config moves from and to.
 pub struct Wanted<'a> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tmkms_core::edit::Edit;
 
-use crate::plan::Change;
+use crate::content::Change;
 use crate::unit::{UnitText, line_of};
 
 /// A path that moves, and why.

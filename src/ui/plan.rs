@@ -3,9 +3,10 @@
 use anstyle::{AnsiColor, Style};
 
 use super::line;
+use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Finding, Severity};
 use crate::inventory::StateReading;
-use crate::plan::{Change, Content, Move, NewFile, Plan, Role};
+use crate::plan::{Move, Plan};
 
 const REMOVED: Style = AnsiColor::Red.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();

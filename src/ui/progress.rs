@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Ui;
 use crate::apply::Event;
-use crate::plan::steps::{Action, Step};
+use crate::plan::program::{Action, Step};
 
 /// Shows events as they come.
 pub struct Progress {

@@ -1,7 +1,6 @@
 //! A fixture host in a temporary folder, kmsctl run on it, and its tree compared.
 
-// Each test target uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test target uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::fs;

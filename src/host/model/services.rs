@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tmkms_core::config::Config;
 
-use super::super::{Entry, Job, JobEnd, Ticket, UnitView};
-use super::{Faults, Running, World};
+use super::super::{Entry, Job, JobEnd, Ticket, UnitView, World};
+use super::{Faults, Running};
 use crate::inventory::{RunState, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::{UnitName, UnitText, expand, split_words};

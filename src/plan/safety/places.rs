@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::{Case, Found};
+use crate::content::{Content, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::Signer;
-use crate::plan::{Content, Move, NewFile};
+use crate::plan::Move;
 use crate::render;
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {

@@ -1,0 +1,80 @@
+//! What a new file holds, as a plan keeps it: edits to a source, or a whole text that has no secret.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tmkms_core::edit::Edit;
+
+use crate::paths::ManagedPath;
+
+/// SHA-256 over what it names, in hex. Secrets in a config are cut out before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    pub fn of(bytes: &[u8]) -> Fingerprint {
+        let digest = Sha256::digest(bytes);
+        Fingerprint(digest.iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    /// The first 16 digits.
+    pub fn short(&self) -> &str {
+        self.0.get(..16).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A file that staging writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewFile {
+    pub role: Role,
+    pub path: ManagedPath,
+    pub content: Content,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Config,
+    Unit,
+    /// A drop-in of the old unit, copied.
+    DropIn,
+    /// kmsctl's own drop-in, which lets the marker decide.
+    Fence,
+}
+
+/// What a new file holds.
+///
+/// A derived file is kept as edits to its source and never as its whole text: a config may hold a password, and a plan
+/// must not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Content {
+    Derived {
+        source: PathBuf,
+        /// Of the source's text, secrets cut out.
+        fingerprint: Fingerprint,
+        /// Of the new text, secrets cut out.
+        result: Fingerprint,
+        edits: Vec<Change>,
+    },
+    Text {
+        text: String,
+    },
+}
+
+/// An edit and its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    pub edit: Edit,
+    pub why: String,
+}
