@@ -1,0 +1,203 @@
+//! Decides what each new file of a signer holds, and which paths it may never be.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::super::{ChainMove, Input};
+use crate::content::{Change, Content, NewFile, Role};
+use crate::finding::{Code, Finding};
+use crate::inventory::{Signer, Unit};
+use crate::kms::tmkms;
+use crate::naming;
+use crate::paths::{ManagedPath, Protected};
+use crate::render::unit::Moved;
+use crate::render::{self, config, drop_in};
+use crate::unit::{UnitName, UnitText};
+
+/// The files of one signer's move.
+pub struct Files<'a> {
+    pub signer: &'a Signer,
+    pub chains: &'a [ChainMove],
+    pub new: &'a UnitName,
+    pub wanted: config::Wanted<'a>,
+    /// Collects what the files were made from.
+    pub inputs: &'a mut BTreeMap<PathBuf, Input>,
+}
+
+/// What becomes a unit or a drop-in: its role and place, and the old file with its text.
+type UnitSource<'a> = (Role, ManagedPath, &'a Path, &'a str);
+
+impl<'a> Files<'a> {
+    /// All files, in the order of writing: a fence's drop-in comes before its unit, so that there is never a unit
+    /// without its fence.
+    pub fn all(mut self) -> Result<Vec<NewFile>, Box<Finding>> {
+        let mut files = self.fences()?;
+        files.push(self.config()?);
+        files.extend(self.units()?);
+        Ok(files)
+    }
+
+    fn refuse(&self, path: &Path, line: usize, message: String) -> Box<Finding> {
+        let finding = Finding::block(Code::EditRefused, message).of(self.signer.name());
+        let remedy = "change it by hand to a form that can be edited, then plan again";
+        Box::new(finding.at(path).line(line).remedy(remedy))
+    }
+
+    fn derive(
+        &mut self,
+        role: Role,
+        path: ManagedPath,
+        source: &Path,
+        text: &str,
+        edits: Vec<Change>,
+    ) -> Result<NewFile, Box<Finding>> {
+        let unreadable = |e: String| self.refuse(source, 1, e);
+        let content = render::derived(role, source, text, edits).map_err(unreadable)?;
+        let plain = render::without_secrets(role, text).map_err(unreadable)?;
+        let input = Input {
+            path: source.to_owned(),
+            text: plain,
+        };
+        self.inputs.insert(source.to_owned(), input);
+        Ok(NewFile {
+            role,
+            path,
+            content,
+        })
+    }
+
+    fn fences(&self) -> Result<Vec<NewFile>, Box<Finding>> {
+        let exec = is_simple(&self.signer.unit);
+        let fence = |unit: &UnitName| {
+            let path = ManagedPath::drop_in(unit);
+            let text = drop_in::fence(unit, exec)
+                .map_err(|e| self.refuse(path.as_path(), 1, format!("{e:#}")))?;
+            Ok(NewFile {
+                role: Role::Fence,
+                path,
+                content: Content::Text { text },
+            })
+        };
+        [self.new, &self.signer.unit.name]
+            .into_iter()
+            .map(fence)
+            .collect()
+    }
+
+    fn config(&mut self) -> Result<NewFile, Box<Finding>> {
+        let config = &self.signer.config;
+        let edits = config::edits(&config.text, &config.view, &self.wanted)
+            .map_err(|(line, why)| self.refuse(&config.path, line, why))?;
+        let name = config
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let target = config
+            .folder
+            .join(naming::file_name(&name, self.wanted.suffix));
+        let path = ManagedPath::config(target, &self.protected())
+            .map_err(|e| self.refuse(&config.path, 1, e.to_string()))?;
+        self.derive(Role::Config, path, &config.path, &config.text, edits)
+    }
+
+    /// The unit and those of its drop-ins that the new name doesn't inherit.
+    fn units(&mut self) -> Result<Vec<NewFile>, Box<Finding>> {
+        let unit = &self.signer.unit;
+        let named = tmkms::config_argument(&unit.exec)
+            .map(|(_, path)| path.to_owned())
+            .or_else(|| unit.config_variable.clone());
+        let Some(named) = named else {
+            let message = "the unit starts tmkms on ./tmkms.toml, which it doesn't name".to_owned();
+            return Err(self.refuse(&unit.fragment, 1, message));
+        };
+        let mut paths = vec![(
+            named.clone(),
+            naming::path(&named, self.wanted.suffix),
+            "the new unit starts on the new config",
+        )];
+        paths.extend(self.chains.iter().map(|c| {
+            let text = |path: &Path| path.to_string_lossy().into_owned();
+            let (old, new) = (text(&c.old.state_file), text(&c.new.state_file));
+            (old, new, "the unit names the state file")
+        }));
+        let moved: Vec<Moved<'_>> = paths
+            .iter()
+            .map(|(from, to, why)| Moved { from, to, why })
+            .collect();
+        let mut files = Vec::new();
+        let mut names_config = false;
+        for (role, path, source, text) in self.unit_texts()? {
+            let edits = render::unit::edits(text, &moved)
+                .map_err(|(line, why)| self.refuse(source, line, why))?;
+            names_config |= edits.iter().any(|c| c.edit.from == named);
+            files.push(self.derive(role, path, source, text, edits)?);
+        }
+        if names_config {
+            return Ok(files);
+        }
+        let message = format!("the unit's text doesn't name {named} in a form that can be edited");
+        Err(self.refuse(&unit.fragment, 1, message))
+    }
+
+    fn unit_texts(&self) -> Result<Vec<UnitSource<'a>>, Box<Finding>> {
+        let unit = &self.signer.unit;
+        let mut texts = vec![(
+            Role::Unit,
+            ManagedPath::unit(self.new),
+            unit.fragment.as_path(),
+            unit.text.as_str(),
+        )];
+        for (path, text) in unit.drop_ins.iter().zip(&unit.drop_in_texts) {
+            // A drop-in of a prefix or of all services is inherited by the new name.
+            let Some(file) = render::unit::own_drop_in(path, unit.name.as_str()) else {
+                continue;
+            };
+            let target = ManagedPath::other_drop_in(self.new, &file)
+                .map_err(|e| self.refuse(path, 1, e.to_string()))?;
+            texts.push((Role::DropIn, target, path, text));
+        }
+        Ok(texts)
+    }
+
+    /// Every file that the signer's config names as state, key or password, before and after.
+    fn protected(&self) -> Protected {
+        let signer = self.signer;
+        let mut protected = Protected::default();
+        let at = |path: &str| tmkms::absolute(path, &signer.unit.working_directory);
+        for chain in &signer.chains {
+            protected.insert(chain.state_file.clone());
+        }
+        for chain in self.chains {
+            protected.insert(chain.new.state_file.clone());
+        }
+        let view = &signer.config.view;
+        for path in view.validators.iter().filter_map(|v| v.secret_key.as_ref()) {
+            protected.insert(at(&path.value));
+        }
+        for provider in &view.softsign {
+            protected.insert(at(&provider.path.value));
+        }
+        for file in view
+            .yubihsm
+            .iter()
+            .filter_map(|p| p.auth.password_file.as_ref())
+        {
+            protected.insert(at(&file.value));
+        }
+        protected
+    }
+}
+
+/// Whether a start of the unit looks done before its program runs.
+fn is_simple(unit: &Unit) -> bool {
+    let mut kind = None;
+    for text in std::iter::once(&unit.text).chain(&unit.drop_in_texts) {
+        if let Ok(parsed) = UnitText::parse(text)
+            && let Some(value) = parsed.last("Service", "Type")
+        {
+            kind = Some(value.to_owned());
+        }
+    }
+    kind.is_none_or(|k| k == "simple")
+}
