@@ -1,6 +1,6 @@
 //! The new unit and the copies of drop-ins: the old text with every mention of a moved path replaced.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tmkms_core::edit::Edit;
 
@@ -105,15 +105,6 @@ pub fn splice(text: &str, edits: &[Edit]) -> Result<String, String> {
 pub fn own_drop_in(path: &Path, unit: &str) -> Option<String> {
     let folder = path.parent()?.file_name()?.to_str()?;
     (folder == format!("{unit}.d")).then(|| path.file_name()?.to_str().map(str::to_owned))?
-}
-
-/// The first of some paths that a text still names, with its line.
-pub fn still_names<'a>(text: &str, paths: &'a [PathBuf]) -> Option<(usize, &'a Path)> {
-    paths.iter().find_map(|path| {
-        let at = text.find(path.to_str()?)?;
-        let end = at + path.as_os_str().len();
-        ends_word(&text[end..]).then(|| (line_of(text, at), path.as_path()))
-    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub const HOME: &str = "/data_tmkms/tmkms";
 /// Where the guide's configs look for the YubiHSM.
 pub const CONNECTOR: &str = "127.0.0.1:12345";
 /// The uid and gid of `tmkms`, as `tests/lab/prepare` makes it.
-const TMKMS: u32 = 2000;
+pub const TMKMS: u32 = 2000;
 
 /// Where the signers' keys are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
