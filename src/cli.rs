@@ -119,7 +119,17 @@ pub fn run(cli: Cli) -> Exit {
         Ok(exit) => exit,
         Err(failure) => {
             // An error is said even with --quiet.
-            Ui { quiet: false, ..ui }.note(&format!("kmsctl: {:#}", failure.error));
+            let denied = failure.error.chain().any(|cause| {
+                cause
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+            });
+            let next = if denied && !rustix::process::geteuid().is_root() {
+                "\nrun kmsctl as root, with sudo for instance"
+            } else {
+                ""
+            };
+            Ui { quiet: false, ..ui }.note(&format!("kmsctl: {:#}{next}", failure.error));
             failure.exit
         }
     }

@@ -89,3 +89,12 @@ pub fn text(role: Role, content: &Content, source: Option<&str>) -> Result<Strin
         }
     }
 }
+
+/// A unified diff of two named texts.
+pub fn difference(old: (&str, &str), new: (&str, &str)) -> String {
+    let diff = similar::TextDiff::from_lines(old.1, new.1);
+    diff.unified_diff()
+        .context_radius(1)
+        .header(old.0, new.0)
+        .to_string()
+}

@@ -67,6 +67,11 @@ impl Ui {
                 "{question} There is no terminal to ask at: answer with --yes"
             )));
         }
+        // The prompt answers Ctrl-C by raising SIGINT, which would end kmsctl with the cursor hidden; with a handler it
+        // comes back as an error.
+        let prompt_ends = std::sync::Arc::default();
+        signal_hook::flag::register(signal_hook::consts::SIGINT, prompt_ends)
+            .context("watching for Ctrl-C")?;
         let answer = dialoguer::Confirm::new()
             .with_prompt(question)
             .default(false)

@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program};
 use crate::plan::{Height, Plan, safety, steps};
 use crate::ui::{self, Ui};
+use crate::unit::UnitName;
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -176,9 +177,27 @@ fn resume(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &J
         settings: args.watch.settings(),
         resumed: true,
     };
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, how, &open.program)
+    let end = operation::perform(host, ui, &mut journal, &mut ledger, how, &left(open))
         .map_err(|e| Failure::half_way(format!("operation {}: {e:#}", open.operation)))?;
     finish(host, ui, &mut journal, &plan, &end)
+}
+
+/// The program that goes on: staging closes no unit again that the switch has opened already.
+fn left(open: &Journal) -> Program {
+    let opened = |unit: &UnitName| {
+        open.program.steps().any(|step| {
+            matches!(&step.action, Action::OpenFence { unit: opened } if opened == unit)
+                && open
+                    .records
+                    .iter()
+                    .any(|r| matches!(r, Record::Intent { step: s } if *s == step.id))
+        })
+    };
+    let mut program = open.program.clone();
+    program
+        .before
+        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if opened(unit)));
+    program
 }
 
 /// The gates of every signer that the operation hasn't begun to switch, anew.

@@ -18,6 +18,7 @@ use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::Program;
 use crate::plan::{Input, Move, Plan};
+use crate::render;
 use crate::ui::progress::Progress;
 use crate::ui::{self, Ui};
 
@@ -61,22 +62,22 @@ impl PlanFile {
 pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
     let saved = file.read(host)?;
     let fresh = plan::make(host, &saved.request)?;
-    let mut text = String::new();
-    if fresh.blocks().next().is_some() {
-        let blocks: Vec<_> = fresh.blocks().cloned().collect();
-        ui::plan::findings(&mut text, &blocks);
-        return Err(Failure::refused(format!(
-            "these findings are in the way:\n{}",
-            text.trim()
-        )));
-    }
     // A switched fleet plans to nothing: the plan was applied.
+    let mut text = String::new();
     if fresh.id != saved.id && !fresh.moves.is_empty() {
-        return Err(Failure::refused(format!(
+        text = format!(
             "the host is no longer the one that plan {} was made from:\n{}\nplan again, and look at it",
             saved.id,
             differences(&saved, &fresh).trim_end()
-        )));
+        );
+    }
+    let blocks: Vec<_> = fresh.blocks().cloned().collect();
+    if !blocks.is_empty() {
+        text += "\nthese findings are in the way:\n";
+        ui::plan::findings(&mut text, &blocks);
+    }
+    if !text.is_empty() {
+        return Err(Failure::refused(text.trim()));
     }
     Ok(fresh)
 }
@@ -92,12 +93,7 @@ fn differences(saved: &Plan, fresh: &Plan) -> String {
             ),
             Some(then) if then.text != now.text => {
                 let name = now.path.display().to_string();
-                let diff = similar::TextDiff::from_lines(&then.text, &now.text);
-                let diff = diff
-                    .unified_diff()
-                    .context_radius(1)
-                    .header(&name, &name)
-                    .to_string();
+                let diff = render::difference((&name, &then.text), (&name, &now.text));
                 out.push_str(&diff);
             }
             Some(_) => {}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Case, Found};
-use crate::content::{Content, NewFile};
+use crate::content::{Content, NewFile, Role};
 use crate::finding::{Code, Finding};
 use crate::inventory::Signer;
 use crate::plan::Move;
@@ -48,14 +48,18 @@ fn in_the_way(
         ),
         Found::File(bytes) => {
             let wanted = render::text(file.role, &file.content, source(&file.content, signer));
-            if wanted.is_ok_and(|text| text.as_bytes() == bytes) {
+            if wanted.as_ref().is_ok_and(|text| text.as_bytes() == bytes) {
                 return None;
             }
             if case.ledger.wrote(&file.path) {
+                let wanted = wanted.unwrap_or_default();
                 finding(
                     Code::FileInTheWay,
-                    "an earlier plan's staged file is there, with another content".into(),
-                    "take the earlier plan's files away with `kmsctl unstage`, then plan again",
+                    format!(
+                        "a staged file is there that isn't what this plan writes:\n{}",
+                        difference(file.role, &wanted, bytes).trim_end()
+                    ),
+                    "where a hand changed it, put it back; where it is an earlier plan's, `kmsctl unstage`, then plan again",
                 )
             } else {
                 finding(
@@ -65,6 +69,16 @@ fn in_the_way(
                 )
             }
         }
+    }
+}
+
+/// From the plan's text to what is there, secrets left out.
+fn difference(role: Role, wanted: &str, there: &[u8]) -> String {
+    let there = String::from_utf8_lossy(there);
+    let plain = |text: &str| render::without_secrets(role, text);
+    match (plain(wanted), plain(&there)) {
+        (Ok(wanted), Ok(there)) => render::difference(("planned", &wanted), ("there", &there)),
+        _ => "it can't be read as what it was".into(),
     }
 }
 
