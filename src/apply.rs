@@ -8,7 +8,7 @@
 mod look;
 mod perform;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::journal::Record;
 use crate::journal::store::Writer;
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Lane, Program, Step, StepId};
+use crate::unit::UnitName;
 
 /// What looking at the host says about a step, before doing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,10 @@ pub struct Run<'a> {
     /// Raised by a signal: nothing new is begun.
     pub interrupt: &'a AtomicBool,
     pub events: &'a mut dyn FnMut(Event<'_>),
+    /// The units that may run: those that were judged not to share a key or a state file with the ones that start.
+    pub known: BTreeSet<UnitName>,
+    /// Processes found to be the main ones of known units.
+    pub proven: BTreeSet<(u32, UnitName)>,
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
     pub changed: bool,
 }
@@ -227,7 +232,13 @@ impl Run<'_> {
                     }
                     break;
                 };
-                match self.look(&step.action)? {
+                // What can't be looked at is unknown: this lane stops, the others are brought to their ends.
+                let readiness = self
+                    .look(&step.action)
+                    .unwrap_or_else(|e| Readiness::Drifted {
+                        found: format!("{e:#}"),
+                    });
+                match readiness {
                     Readiness::Done => self.done(lane, step, true)?,
                     Readiness::Ready => {
                         self.journal.append(&Record::Intent {
@@ -309,7 +320,7 @@ impl Run<'_> {
                     self.failed(lane, step, error.into(), failures)?;
                 }
                 (At::Watching { until, run }, Some(step)) if now >= *until => {
-                    match self.watched(&step.action, run)? {
+                    match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
                         Some(error) => self.failed(lane, step, error, failures)?,
                     }

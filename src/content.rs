@@ -1,6 +1,7 @@
 //! What a new file holds, as a plan keeps it: edits to a source, or a whole text that has no secret.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,23 @@ pub struct Fingerprint(String);
 
 impl Fingerprint {
     pub fn of(bytes: &[u8]) -> Fingerprint {
-        let digest = Sha256::digest(bytes);
+        Fingerprint::hex(&Sha256::digest(bytes))
+    }
+
+    /// Of everything that a reader gives.
+    pub fn read(mut from: impl io::Read) -> io::Result<Fingerprint> {
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let count = from.read(&mut piece)?;
+            if count == 0 {
+                return Ok(Fingerprint::hex(&hash.finalize()));
+            }
+            hash.update(&piece[..count]);
+        }
+    }
+
+    fn hex(digest: &[u8]) -> Fingerprint {
         Fingerprint(digest.iter().map(|b| format!("{b:02x}")).collect())
     }
 

@@ -27,6 +27,8 @@ pub enum Code {
     ConfigInvalid,
     /// Two units run one config.
     ConfigShared,
+    /// A file that the plan was made from is no longer what it was.
+    InputChanged,
     /// systemd hasn't read the unit's newest text.
     NeedsDaemonReload,
     /// Rule S1: one key would sign one chain from two signers.
@@ -68,10 +70,7 @@ pub enum Code {
 impl Code {
     /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
     pub fn acceptable(self) -> bool {
-        matches!(
-            self,
-            Code::StateUnknown | Code::NeedsDaemonReload | Code::VersionUnknown
-        )
+        matches!(self, Code::StateUnknown)
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tmkms_core::protocol::TmkmsVersion;
 
+use crate::content::Fingerprint;
 use crate::inventory::{FileFacts, RunState, SignerProcess};
 use crate::paths::ManagedPath;
 use crate::unit::UnitName;
@@ -46,10 +47,10 @@ pub enum Entry {
 pub trait Files {
     /// `None` when nothing is there.
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;
+    /// The SHA-256 of a regular file of any size, links followed.
+    fn fingerprint(&self, path: &Path) -> io::Result<Fingerprint>;
     /// The whole of a regular file of at most 16 MiB, links followed.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The file's facts, links followed.
-    fn facts(&self, path: &Path) -> io::Result<FileFacts>;
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// The folder's own path, without any link in it.
@@ -98,14 +99,15 @@ pub struct UnitView {
     pub name: UnitName,
     pub fragment: PathBuf,
     pub drop_ins: Vec<PathBuf>,
-    /// argv of each ExecStart.
+    /// argv of each ExecStart, beginning with the program's own path.
     pub exec: Vec<Vec<String>>,
-    pub kind: String,
     pub user: String,
     /// `/` where the unit says nothing.
     pub working_directory: PathBuf,
     pub environment: Vec<String>,
     pub needs_reload: bool,
+    /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
+    pub barred_by: Vec<PathBuf>,
     pub run: RunState,
 }
 

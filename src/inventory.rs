@@ -7,6 +7,7 @@ use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
 use tmkms_core::state::SignState;
 
+use crate::content::Fingerprint;
 use crate::finding::Finding;
 use crate::unit::UnitName;
 
@@ -31,6 +32,8 @@ pub struct Signer {
     pub chains: Vec<SignerChain>,
     /// What the unit's binary says of itself; unknown where it wasn't asked or didn't say.
     pub version: Option<TmkmsVersion>,
+    /// Of the binary, where it could be read and was asked for.
+    pub binary: Option<Fingerprint>,
 }
 
 impl Signer {
@@ -55,7 +58,6 @@ pub struct Unit {
     /// Where its text lies.
     pub fragment: PathBuf,
     pub text: String,
-    pub facts: FileFacts,
     /// The fragment is a link to a file elsewhere (`systemctl link`).
     pub linked: bool,
     /// Drop-ins other than kmsctl's own, in systemd's order.
@@ -64,13 +66,11 @@ pub struct Unit {
     pub drop_in_texts: Vec<String>,
     /// argv of ExecStart.
     pub exec: Vec<String>,
-    /// `Type=`: `simple`, `exec`, …
-    pub kind: String,
     pub user: String,
     pub working_directory: PathBuf,
     /// `Environment=` entries that matter here (`TMKMS_CONFIG_FILE`).
     pub config_variable: Option<String>,
-    /// systemd hasn't read the newest text.
+    /// systemd hasn't read the newest text; kmsctl's own drop-in, staged and not read yet, doesn't count.
     pub needs_reload: bool,
     /// The symbolic links in `*.wants` and `*.requires` that enable it.
     pub links: Vec<PathBuf>,
@@ -116,7 +116,6 @@ pub struct ConfigFile {
     /// Its folder, without any link in the path: where a file beside it is written.
     pub folder: PathBuf,
     pub text: String,
-    pub facts: FileFacts,
     pub view: Config,
 }
 
@@ -124,7 +123,8 @@ pub struct ConfigFile {
 #[derive(Clone, Debug)]
 pub struct SignerChain {
     pub id: String,
-    /// Absolute: a relative or defaulted one is resolved through the unit's working directory.
+    /// Absolute and without a link in its folders, so that two spellings of one file are one: a relative or defaulted
+    /// path begins at the unit's working directory.
     pub state_file: PathBuf,
     pub state: StateReading,
     pub keys: Vec<KeyRef>,

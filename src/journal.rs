@@ -58,15 +58,6 @@ impl std::fmt::Display for Verb {
     }
 }
 
-/// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ending {
-    Done,
-    /// Everything is as before.
-    TakenBack,
-}
-
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
@@ -101,17 +92,18 @@ pub enum Record {
         step: StepId,
         error: String,
     },
-    /// A stopped signer's state file, whole (rule S5).
+    /// A state file as it was seen; a stopped signer's with its bytes, whole (rule S5).
     State {
         step: StepId,
         chain: String,
         state_file: PathBuf,
         state: SignState,
-        bytes: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        bytes: Option<String>,
         at: jiff::Timestamp,
     },
+    /// Done; nothing of it is left to do.
     Closed {
-        ending: Ending,
         at: jiff::Timestamp,
     },
 }
@@ -150,11 +142,19 @@ impl Journal {
             .any(|r| matches!(r, Record::Intent { step } if switching.contains(step)))
     }
 
-    pub fn ending(&self) -> Option<(Ending, jiff::Timestamp)> {
-        self.records.iter().rev().find_map(|r| match r {
-            Record::Closed { ending, at } => Some((*ending, *at)),
-            _ => None,
-        })
+    /// Whether an intent of such an action is journalled.
+    pub fn intended(&self, wanted: impl Fn(&Action) -> bool) -> bool {
+        let steps = self.program.steps().filter(|s| wanted(&s.action));
+        let steps: BTreeSet<&StepId> = steps.map(|s| &s.id).collect();
+        self.records
+            .iter()
+            .any(|r| matches!(r, Record::Intent { step } if steps.contains(step)))
+    }
+
+    pub fn closed(&self) -> bool {
+        self.records
+            .iter()
+            .any(|r| matches!(r, Record::Closed { .. }))
     }
 
     /// Reads a journal's bytes.
@@ -295,6 +295,7 @@ mod tests {
             from: None,
             moves: Vec::new(),
             inputs: Vec::new(),
+            binaries: Default::default(),
             observed: Observed {
                 host: String::new(),
                 at,

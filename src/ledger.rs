@@ -23,8 +23,10 @@ pub struct Ledger {
     written: BTreeMap<ManagedPath, String>,
 }
 
-/// Whether two references name one key: a YubiHSM is known by its serial number where both give one, else by its
-/// connector.
+/// Whether two references may name one key.
+///
+/// tmkms doesn't check the serial number over http (facts, section 1): one connector is one device whatever the configs
+/// claim. A `usb` device without a serial number may be any.
 pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
     match (a, b) {
         (
@@ -39,9 +41,11 @@ pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
                 key: k2,
             },
         ) => {
+            let usb = |connector: &str| connector == "usb";
             let device = match (s1, s2) {
-                (Some(s1), Some(s2)) => s1 == s2,
-                _ => c1 == c2,
+                (Some(s1), Some(s2)) if s1 == s2 => true,
+                (Some(_), Some(_)) => c1 == c2 && !usb(c1),
+                _ => c1 == c2 || (usb(c1) && s1.is_none()) || (usb(c2) && s2.is_none()),
             };
             device && k1 == k2
         }
@@ -81,6 +85,9 @@ impl Ledger {
                     Some(Action::Remove { path, .. }) => {
                         self.written.remove(path);
                     }
+                    Some(Action::OpenFence { unit }) => {
+                        self.written.remove(&ManagedPath::fence(unit));
+                    }
                     // One that wasn't empty was left, and is still ours.
                     Some(Action::RemoveFolder { path }) if !already => {
                         self.written.remove(path);
@@ -93,6 +100,11 @@ impl Ledger {
                 _ => {}
             }
         }
+        for height in &journal.plan.observed.heights {
+            if let Some(state) = height.reading.height() {
+                self.saw(&height.state_file, state);
+            }
+        }
         if journal.switched() {
             self.used(&journal.plan);
         }
@@ -103,6 +115,10 @@ impl Ledger {
         match action {
             Action::MakeFolder { path } | Action::Write { path, .. } => {
                 self.written.insert(path.clone(), plan.id.clone());
+            }
+            Action::CloseFence { unit } => {
+                self.written
+                    .insert(ManagedPath::fence(unit), plan.id.clone());
             }
             _ => {}
         }
@@ -140,11 +156,38 @@ impl Ledger {
         self.heights.get(file).copied()
     }
 
-    /// Where a key's state for a chain is kept, as far as any journal knows (rule S2).
-    pub fn state_file(&self, keys: &[KeyRef], chain: &str) -> Option<&Path> {
+    /// Where a key's state for a chain is kept, as far as journals know (rule S2).
+    pub fn state_files(&self, keys: &[KeyRef], chain: &str) -> impl Iterator<Item = &Path> {
+        let same = move |f: &&ChainFile| f.chain == chain && share_key(&f.keys, keys);
         self.files
             .iter()
-            .find(|f| f.chain == chain && share_key(&f.keys, keys))
+            .filter(same)
             .map(|f| f.state_file.as_path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_device_is_one_device_however_it_is_named() {
+        let key = |serial: &str, connector: &str| KeyRef::Yubihsm {
+            serial: (!serial.is_empty()).then(|| serial.to_owned()),
+            connector: connector.into(),
+            key: 1,
+        };
+        let http = "tcp://127.0.0.1:12345";
+        for (a, b, same) in [
+            (key("1", http), key("1", "usb"), true),
+            (key("1", http), key("2", http), true),
+            (key("1", "usb"), key("2", "usb"), false),
+            (key("", "usb"), key("2", http), true),
+            (key("1", http), key("2", "tcp://127.0.0.1:2"), false),
+            (key("", http), key("", "tcp://127.0.0.1:2"), false),
+        ] {
+            assert_eq!(same_key(&a, &b), same, "{a:?} {b:?}");
+            assert_eq!(same_key(&b, &a), same, "{b:?} {a:?}");
+        }
     }
 }

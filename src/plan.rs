@@ -9,7 +9,7 @@ pub mod program;
 pub mod safety;
 pub mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use tmkms_core::protocol::ProtocolVersion;
 
 use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
-use crate::inventory::StateReading;
+use crate::inventory::{Signer, SignerChain, StateReading};
 use crate::unit::UnitName;
 
 /// The format of a saved plan that this kmsctl writes and reads.
@@ -51,7 +51,7 @@ pub struct Request {
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub format_version: u32,
-    /// Of everything but `observed` and `findings`.
+    /// Of everything but `binaries`, `observed` and `findings`.
     pub id: String,
     pub request: Request,
     /// What goes into the new names, such as `v3`.
@@ -61,6 +61,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// The files that the plan was made from, secrets cut out.
     pub inputs: Vec<Input>,
+    /// The binaries that were seen, and no part of the id: a folder that stands for a host has none.
+    pub binaries: BTreeMap<PathBuf, Fingerprint>,
     pub observed: Observed,
     pub findings: Vec<Finding>,
 }
@@ -129,6 +131,28 @@ pub struct ChainFile {
 pub struct ChainMove {
     pub old: ChainFile,
     pub new: ChainFile,
+}
+
+impl Height {
+    /// What a signer's state files say.
+    pub fn of(signer: &Signer) -> impl Iterator<Item = Height> {
+        signer.chains.iter().map(|chain| Height {
+            signer: signer.name().to_owned(),
+            chain: chain.id.clone(),
+            state_file: chain.state_file.clone(),
+            reading: chain.state.clone(),
+        })
+    }
+}
+
+impl ChainFile {
+    pub fn of(chain: &SignerChain) -> ChainFile {
+        ChainFile {
+            chain: chain.id.clone(),
+            state_file: chain.state_file.clone(),
+            keys: chain.keys.clone(),
+        }
+    }
 }
 
 impl Move {

@@ -19,7 +19,7 @@ pub fn without_secrets(role: Role, text: &str) -> Result<String, String> {
                 tmkms_core::config::secret_spans(text).map_err(|e| e.to_string())?;
             Ok(tmkms_core::config::redacted(text, &spans))
         }
-        Role::Unit | Role::DropIn | Role::Fence => Ok(text.to_owned()),
+        Role::Unit | Role::DropIn | Role::Fence => unit::without_secrets(text),
     }
 }
 

@@ -1,41 +1,68 @@
-//! The way back: what an operation's plan is undone by, and whether it may be. Pure.
+//! The way back: what a plan is undone by, and whether it may be. Pure.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::content::Role;
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::plan::program::Program;
 use crate::plan::{ChainFile, Move, Plan, steps};
+use crate::render;
+use crate::unit::UnitName;
 
-/// The inverse of an applied plan.
-pub fn program(plan: &Plan) -> Program {
-    steps::back(plan)
+/// The inverse of an applied plan, on a host where these units run.
+pub fn program(plan: &Plan, inventory: &Inventory) -> Program {
+    let up = inventory.signers.iter().filter(|s| s.is_up());
+    let running: BTreeSet<UnitName> = up.map(|s| s.unit.name.clone()).collect();
+    steps::back(plan, &running)
 }
 
-/// What changed at the old signers since the plan was made (rule S7, back): told and confirmed, and refused only where
-/// chain id, key, state file or binary would differ.
-pub fn changes(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
+/// What forbids going back to the old signers (rule S7, back): they are gone, or their chain id, key, state file or
+/// binary would differ.
+pub fn against(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
+    let findings = plan
+        .moves
+        .iter()
+        .filter_map(|moving| match inventory.signer(&moving.old) {
+            Some(signer) => identity(moving, signer),
+            None => {
+                let message = format!("{} is gone: there is nothing to go back to", moving.old);
+                let remedy = "put the unit and its config back as they were when the plan was made";
+                let finding = Finding::block(Code::UnitUnreadable, message).of(&moving.signer);
+                Some(finding.remedy(remedy))
+            }
+        });
+    findings.collect()
+}
+
+/// What other hands changed at the old signers' files since the plan was made, as diffs, secrets left out.
+pub fn changed(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for moving in &plan.moves {
-        let Some(signer) = inventory.signer(&moving.old) else {
-            let message = format!("{} is gone: there is nothing to go back to", moving.old);
-            findings.push(Finding::block(Code::UnitUnreadable, message).of(&moving.signer).remedy(
-                "put the unit and its config back as the operation's journal shows them, then roll back",
-            ));
-            continue;
-        };
-        findings.extend(identity(moving, signer));
-        for (path, text) in [
-            (&signer.config.path, &signer.config.text),
-            (&signer.unit.fragment, &signer.unit.text),
-        ] {
-            let then = plan.inputs.iter().find(|i| i.path == *path);
-            let now = plain(path, text);
-            if then.is_some_and(|i| i.text != now) {
-                let message = "it was changed since the plan was made; it will run as it is now";
+    for signer in plan.moves.iter().filter_map(|m| inventory.signer(&m.old)) {
+        let unit = &signer.unit;
+        let mut files = vec![
+            (Role::Config, &signer.config.path, &signer.config.text),
+            (Role::Unit, &unit.fragment, &unit.text),
+        ];
+        let drop_ins = unit.drop_ins.iter().zip(&unit.drop_in_texts);
+        files.extend(drop_ins.map(|(path, text)| (Role::DropIn, path, text)));
+        for (role, path, text) in files {
+            let then = plan
+                .inputs
+                .iter()
+                .find(|i| i.path == *path)
+                .map_or("", |i| &i.text);
+            let now = render::without_secrets(role, text).unwrap_or_default();
+            if then != now {
+                let diff = render::difference(("then", then), ("now", &now));
+                let message = format!(
+                    "it was changed since the plan was made:\n{}",
+                    diff.trim_end()
+                );
                 findings.push(
-                    Finding::warn(Code::ConfigInvalid, message)
-                        .of(&moving.signer)
+                    Finding::warn(Code::InputChanged, message)
+                        .of(signer.name())
                         .at(path),
                 );
             }
@@ -44,26 +71,8 @@ pub fn changes(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
-fn plain(path: &Path, text: &str) -> String {
-    use crate::content::Role;
-    let role = if path.extension().is_some_and(|e| e == "toml") {
-        Role::Config
-    } else {
-        Role::Unit
-    };
-    crate::render::without_secrets(role, text).unwrap_or_default()
-}
-
 fn identity(moving: &Move, signer: &Signer) -> Option<Finding> {
-    let now: Vec<ChainFile> = signer
-        .chains
-        .iter()
-        .map(|c| ChainFile {
-            chain: c.id.clone(),
-            state_file: c.state_file.clone(),
-            keys: c.keys.clone(),
-        })
-        .collect();
+    let now: Vec<ChainFile> = signer.chains.iter().map(ChainFile::of).collect();
     let same = now.len() == moving.old_chains().count()
         && moving.old_chains().all(|then| now.contains(then));
     let binary = signer
@@ -74,13 +83,11 @@ fn identity(moving: &Move, signer: &Signer) -> Option<Finding> {
     if same && binary {
         return None;
     }
+    let message = "its chains, keys, state files or binary are no longer those that were moved";
     Some(
-        Finding::block(
-            Code::ConfigInvalid,
-            "its chains, keys, state files or binary are no longer those that were moved",
-        )
-        .of(&moving.signer)
-        .at(&signer.config.path)
-        .remedy("put the config and the unit back as they were when the plan was made"),
+        Finding::block(Code::InputChanged, message)
+            .of(&moving.signer)
+            .at(&signer.config.path)
+            .remedy("put the config and the unit back as they were when the plan was made"),
     )
 }

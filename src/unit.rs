@@ -123,11 +123,15 @@ impl UnitText {
     /// is one it rejects): what can't be read is refused, never guessed.
     pub fn parse(text: &str) -> Result<UnitText, UnitTextError> {
         let parsed = systemd_unit_edit::Parse::<SystemdUnit>::parse_unit(text);
-        if let Some(error) = parsed.positioned_errors().first() {
-            let at: usize = error.range.start().into();
+        if let Some(message) = parsed.errors().first() {
+            // Some errors come without a place.
+            let at = parsed
+                .positioned_errors()
+                .first()
+                .map(|e| usize::from(e.range.start()));
             return Err(UnitTextError {
-                line: line_of(text, at),
-                message: error.message.clone(),
+                line: at.map_or_else(|| first_odd_line(text), |at| line_of(text, at)),
+                message: message.clone(),
             });
         }
         let mut settings = Vec::new();
@@ -174,6 +178,20 @@ impl UnitText {
     pub fn extend(&mut self, drop_in: UnitText) {
         self.settings.extend(drop_in.settings);
     }
+}
+
+/// The first line that is neither blank, nor a comment, a section or a setting, nor goes on from the one before.
+fn first_odd_line(text: &str) -> usize {
+    let mut continued = false;
+    for (n, line) in text.lines().enumerate() {
+        let plain = line.trim();
+        let known = plain.is_empty() || plain.starts_with(['#', ';', '[']) || plain.contains('=');
+        if !known && !continued {
+            return n + 1;
+        }
+        continued = line.ends_with('\\');
+    }
+    1
 }
 
 /// The 1-based line that holds a byte of a text.

@@ -60,7 +60,7 @@ fn killed(host: &Host, words: &[&str], step: &str) {
 
 /// Rules S1 and S3 at an instant: never two units of a signer up, no old state file touched; and the fence keeps at
 /// least one of the two closed, once there are two.
-fn sound(host: &Host, before: &Tree, at: &str) {
+fn sound(host: &Host, before: &Tree, to_new: bool, at: &str) {
     let status = host.json(&["status", "--json"]);
     let rows = status["signers"].as_array().unwrap();
     for signer in ["tmkms-01", "tmkms-02", "tmkms-03"] {
@@ -70,6 +70,14 @@ fn sound(host: &Host, before: &Tree, at: &str) {
         if of.len() == 2 {
             let closed = of.iter().filter(|r| r["fence"] == "closed").count();
             assert!(closed >= 1, "{at}: no unit of {signer} is closed: {of:?}");
+        }
+        for row in of.iter().filter(|r| r["active"] == true) {
+            // What is left may run while it is closed, until it is stopped; what took over may not.
+            let took_over = row["unit"].as_str().unwrap().contains(".v3.") == to_new;
+            assert!(
+                !took_over || row["fence"] != "closed",
+                "{at}: it wouldn't start again: {row}"
+            );
         }
         if up == 0 {
             let notes = status["notes"].to_string();
@@ -121,7 +129,7 @@ fn apply_killed_before_every_effect() {
             let host = planned();
             let before = host.tree();
             killed(&host, &words, step);
-            sound(&host, &before, &at);
+            sound(&host, &before, true, &at);
             let said = host.kmsctl(&[way, "--yes"]);
             if way == "rollback" && said.code == 3 {
                 // Nothing was switched yet: then unstaging is the way back.
@@ -132,7 +140,7 @@ fn apply_killed_before_every_effect() {
                 all_right(said, &at);
                 ends_on(&host, way == "apply", &at);
             }
-            sound(&host, &before, &at);
+            sound(&host, &before, true, &at);
         }
     }
 }
@@ -150,15 +158,105 @@ fn rollback_killed_before_every_effect() {
         let host = switched();
         let before = host.tree();
         killed(&host, &words, &step);
-        sound(&host, &before, &at);
-        host.kmsctl(&["apply", "--yes"])
-            .exits(3)
-            .says(&["kmsctl rollback"]);
+        sound(&host, &before, false, &at);
         all_right(host.kmsctl(&["rollback", "--yes"]), &at);
         ends_on(&host, false, &at);
         all_right(host.kmsctl(&["apply", "--yes"]), &at);
         ends_on(&host, true, &at);
+
+        let at = format!("{at}, then forward again");
+        let host = switched();
+        killed(&host, &words, &step);
+        all_right(host.kmsctl(&["apply", "--yes"]), &at);
+        ends_on(&host, true, &at);
+        all_right(host.kmsctl(&["rollback", "--yes"]), &at);
+        ends_on(&host, false, &at);
     }
+}
+
+#[test]
+fn a_switch_killed_twice() {
+    let words = ["apply", "--yes", "--json", "--parallel", "1"];
+    for second in [
+        "tmkms-02/open-new",
+        "tmkms-03/close-old",
+        "tmkms-03/start-new",
+        "switch/disable",
+    ] {
+        for way in ["apply", "rollback"] {
+            let at = format!("killed at tmkms-02/stop-old, then at {second}, then {way}");
+            let host = planned();
+            let before = host.tree();
+            killed(&host, &words, "tmkms-02/stop-old");
+            killed(&host, &words, second);
+            sound(&host, &before, true, &at);
+            all_right(host.kmsctl(&[way, "--yes"]), &at);
+            ends_on(&host, way == "apply", &at);
+        }
+    }
+}
+
+#[test]
+fn a_switch_goes_on_beside_no_signer_that_came_up_with_its_key() {
+    let host = planned();
+    killed(&host, &["apply", "--yes", "--json"], "tmkms-01/start-new");
+    let config = |name: &str| format!("{}/{name}", support::CONFIGS);
+    let text = host
+        .read(&config("tmkms.01.toml"))
+        .replace("commercio-2_2", "commercio-3");
+    host.write(
+        &config("hot.toml"),
+        &text.replace("state01.json", "hot.json"),
+    );
+    let unit = host
+        .read("etc/systemd/system/tmkms-01.service")
+        .replace("tmkms.01.toml", "hot.toml");
+    host.write("etc/systemd/system/tmkms-hot.service", &unit);
+    host.link(
+        "etc/systemd/system/multi-user.target.wants/tmkms-hot.service",
+        "/etc/systemd/system/tmkms-hot.service",
+    );
+    let before = host.tree();
+    host.kmsctl(&["apply", "--yes"])
+        .exits(3)
+        .says(&["block[key-shared]", "tmkms-hot.service"]);
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+fn another_plan_is_not_taken_for_the_interrupted_one() {
+    let host = planned();
+    let file = host.path("p.json");
+    let file = file.to_str().unwrap();
+    host.kmsctl(&[&PLAN[..], &["--signer", "tmkms-01", "--out", file]].concat())
+        .exits(0);
+    host.kmsctl(&PLAN).exits(0);
+    killed(
+        &host,
+        &["apply", "--yes", "--json", "--parallel", "1"],
+        "tmkms-02/stop-old",
+    );
+    host.kmsctl(&["apply", file, "--yes"])
+        .exits(3)
+        .says(&["of plan"]);
+    host.kmsctl(&["apply", "/nonexistent.json", "--yes"])
+        .exits(1)
+        .says(&["/nonexistent.json"]);
+    let saved = host.read("var/lib/kmsctl/plan.json");
+    host.kmsctl(&PLAN).says(&["isn't saved"]);
+    assert_eq!(host.read("var/lib/kmsctl/plan.json"), saved);
+    // One that only staged gives way to the plan that is asked for.
+    let host = planned();
+    killed(
+        &host,
+        &["apply", "--yes", "--json"],
+        "tmkms-02/stage/file-0",
+    );
+    host.kmsctl(&[&PLAN[..], &["--signer", "tmkms-01"]].concat())
+        .exits(0);
+    host.kmsctl(&["apply", "--yes"])
+        .exits(0)
+        .says(&["1 signers are on"]);
 }
 
 #[test]
@@ -176,7 +274,7 @@ fn staging_and_unstaging_killed_before_every_effect() {
             let host = planned();
             let before = host.tree();
             killed(&host, &stage, &step);
-            sound(&host, &before, &at);
+            sound(&host, &before, true, &at);
             all_right(host.kmsctl(&[way, "--yes"]), &at);
             match way {
                 "stage" => assert_eq!(host.tree(), staged().tree(), "{at}"),

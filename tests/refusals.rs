@@ -310,15 +310,43 @@ fn a_state_file_behind_what_a_journal_saw() {
 }
 
 #[test]
-fn the_way_back_refuses_a_lost_state_file() {
+fn the_way_back_finds_a_lost_state_file_before_it_stops_anything() {
     let host = Host::of("commercio");
     host.switched();
     host.remove(&state(2));
-    let said = host.kmsctl(&["rollback", "--yes"]).exits(5);
-    said.says(&["state02.json is missing", "2233550/0/2", "kmsctl status"]);
-    host.kmsctl(&["status"])
-        .exits(0)
-        .says(&["tmkms-02 is dark", "kmsctl rollback"]);
+    refused(
+        &host,
+        &["rollback", "--yes"],
+        &[
+            "block[state-unreadable]",
+            "state02.json",
+            "2233550/0/2",
+            "find the file",
+        ],
+    );
+    host.kmsctl(&["plan", "--new-chain", "commercio-3", "--detailed-exitcode"])
+        .exits(0);
+    let status = host.json(&["status", "--json"]);
+    assert_eq!(status["operation"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_new_chain_s_state_file_that_was_seen_may_not_vanish() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    host.remove(&format!(
+        "{CONFIGS}/commercio_priv_validator_state01.v3.json"
+    ));
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[state-unreadable]",
+            "state01.v3.json",
+            "beginning again at 0",
+        ],
+    );
 }
 
 #[test]
@@ -521,4 +549,211 @@ fn a_crash_looping_new_signer_stops_the_switch_and_the_way_back_is_open() {
             "{row}"
         );
     }
+}
+
+#[test]
+fn a_unit_that_systemd_would_only_warn_about() {
+    let host = Host::of("commercio");
+    host.edit(&unit(2), "Restart=always", "Restart");
+    refused(
+        &host,
+        &PLAN,
+        &[
+            "block[unit-unreadable]",
+            "/etc/systemd/system/tmkms-02.service",
+            "line 9",
+        ],
+    );
+    host.kmsctl(&["status"]).exits(0).says(&["unit-unreadable"]);
+    // A unit that only mentions tmkms and neither runs nor is enabled is no reason to stop.
+    let host = Host::of("commercio");
+    host.write(
+        &format!("{UNITS}/other.service"),
+        "[Service]\nnot a setting, and tmkms\n",
+    );
+    host.kmsctl(&PLAN).exits(0).says(&["warn[unit-unreadable]"]);
+}
+
+/// A signer of the host's first key, hot on a chain, with a state file of its own.
+fn a_hot_signer(host: &Host, chain: &str) {
+    let text = host
+        .read(&config(1))
+        .replace("commercio-2_2", chain)
+        .replace("state01.json", "hot.json");
+    host.write(
+        &format!("{CONFIGS}/hot.toml"),
+        &text.replace("state01.v3.json", "hot.json"),
+    );
+    let file = format!("{CONFIGS}/commercio_priv_validator_hot.json");
+    host.write(
+        &file,
+        r#"{"height":"2233560","round":"0","step":2,"block_id":null}"#,
+    );
+    let text = host.read(&unit(1)).replace("tmkms.01.toml", "hot.toml");
+    host.write(&format!("{UNITS}/tmkms-hot.service"), &text);
+    host.link(
+        &format!("{UNITS}/multi-user.target.wants/tmkms-hot.service"),
+        "/etc/systemd/system/tmkms-hot.service",
+    );
+}
+
+#[test]
+fn the_way_back_refuses_a_key_that_another_signer_uses_by_now() {
+    let host = Host::of("commercio");
+    host.switched();
+    a_hot_signer(&host, "commercio-2_2");
+    refused(
+        &host,
+        &["rollback", "--yes"],
+        &["block[key-shared]", "tmkms-hot.service", "stop and disable"],
+    );
+}
+
+#[test]
+fn one_connector_is_one_device_whatever_serial_is_claimed() {
+    let host = Host::of("commercio");
+    host.edit(&config(2), "key = 2 }]", "key = 1 }]");
+    host.edit(&config(2), "9876543210", "0123456789");
+    refused(&host, &PLAN, &["block[key-shared]"]);
+}
+
+#[test]
+fn one_state_file_by_two_names() {
+    for spelling in [
+        "/data_tmkms/alias",
+        "/data_tmkms/tmkms/kms/commercio/../commercio",
+    ] {
+        let host = Host::of("commercio");
+        host.link("data_tmkms/alias", "tmkms/kms/commercio");
+        let name = "commercio_priv_validator_state01.json";
+        let old = "/data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state02.json";
+        host.edit(&config(2), old, &format!("{spelling}/{name}"));
+        refused(&host, &PLAN, &["block[state-shared]", name]);
+    }
+}
+
+#[test]
+fn unstaging_leaves_what_another_plan_staged_closed() {
+    let host = Host::of("commercio");
+    let before = host.tree();
+    host.kmsctl(&[&PLAN[..], &["--signer", "tmkms-01"]].concat())
+        .exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    let first = host.tree();
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    assert_eq!(
+        host.tree(),
+        first,
+        "the first plan's files and its closed fence"
+    );
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+fn unstaging_an_applied_plan_is_refused_though_nothing_runs() {
+    let host = Host::of("commercio");
+    for n in 1..=3 {
+        host.remove(&format!(
+            "{UNITS}/multi-user.target.wants/tmkms-0{n}.service"
+        ));
+    }
+    let run = |n: u8| {
+        format!(
+            r#""tmkms-0{n}.service":{{"active":"active","sub":"running","main_pid":100{n},"invocation":"{n}","restarts":0,"control_group":""}}"#
+        )
+    };
+    let units = [run(1), run(2), run(3)].join(",");
+    host.write(
+        "run/kmsctl/services.json",
+        &format!(r#"{{"format_version":1,"starts":9,"units":{{{units}}}}}"#),
+    );
+    host.switched();
+    host.write(
+        "run/kmsctl/services.json",
+        r#"{"format_version":1,"starts":9,"units":{}}"#,
+    );
+    refused(
+        &host,
+        &["unstage", "--yes"],
+        &["the plan was applied", "kmsctl rollback"],
+    );
+}
+
+#[test]
+fn links_in_kmsctl_s_own_folder() {
+    for name in ["operations", "lock", "plan.json"] {
+        let host = Host::of("commercio");
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host.path("var/lib/kmsctl")).unwrap();
+        let target = outside.path().join("x");
+        if name == "operations" {
+            std::fs::create_dir(&target).unwrap();
+        }
+        host.link(&format!("var/lib/kmsctl/{name}"), target.to_str().unwrap());
+        host.kmsctl(&PLAN);
+        host.kmsctl(&["stage", "--yes"])
+            .exits(1)
+            .says(&[&format!("/var/lib/kmsctl/{name} is a link")]);
+        let left: Vec<_> = walk(outside.path());
+        assert!(left.is_empty(), "{name}: {left:?} outside the root");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(walk(&path))
+        } else {
+            files.push(path)
+        }
+    }
+    files
+}
+
+#[test]
+fn another_binary_or_an_inherited_drop_in_since_the_plan() {
+    let host = Host::of("commercio");
+    let binary = "data_tmkms/tmkms/.cargo/bin/tmkms";
+    host.write(binary, "one");
+    host.write(
+        &format!("{UNITS}/service.d/10-all.conf"),
+        "[Service]\nNice=1\n",
+    );
+    host.kmsctl(&PLAN).exits(0);
+    host.write(binary, "two");
+    refused(
+        &host,
+        &["apply", "--yes"],
+        &["/data_tmkms/tmkms/.cargo/bin/tmkms: another binary"],
+    );
+    host.kmsctl(&PLAN).exits(0);
+    host.write(
+        &format!("{UNITS}/service.d/10-all.conf"),
+        "[Service]\nNice=2\n",
+    );
+    refused(
+        &host,
+        &["apply", "--yes"],
+        &["-Nice=1", "+Nice=2", "service.d/10-all.conf"],
+    );
+}
+
+#[test]
+fn a_drop_in_that_takes_the_fence_back() {
+    let host = Host::of("commercio");
+    host.write(
+        &format!("{UNITS}/tmkms-02.service.d/zzz.conf"),
+        "[Unit]\nAssertPathExists=\n",
+    );
+    host.kmsctl(&PLAN).exits(0);
+    let before = host.tree();
+    host.kmsctl(&["stage", "--yes"])
+        .exits(1)
+        .says(&["systemd doesn't heed", "tmkms-02"]);
+    assert_eq!(host.tree(), before, "what was written was taken back");
 }

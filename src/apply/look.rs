@@ -9,7 +9,7 @@ use super::{Readiness, Run};
 use crate::content::{Content, Role};
 use crate::discover;
 use crate::host::{Entry, Files};
-use crate::inventory::StateReading;
+use crate::inventory::{SignerProcess, StateReading};
 use crate::paths::ManagedPath;
 use crate::plan::ChainFile;
 use crate::plan::program::Action;
@@ -73,11 +73,8 @@ impl Run<'_> {
             }
             Action::Disable { links, .. } => Ok(ready_unless(existing(files, links)? == 0)),
             Action::Stop { unit } => Ok(ready_unless(!self.host.services.run_state(unit)?.is_up())),
-            Action::ProveStopped {
-                unit,
-                other,
-                configs,
-            } => self.look_at_stopped(unit, other, configs),
+            Action::CheckFenced { units } => self.look_at_fence(units),
+            Action::ProveStopped { unit } => self.look_at_stopped(unit),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
             Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
             Action::Start { unit } => {
@@ -87,13 +84,24 @@ impl Run<'_> {
         }
     }
 
+    /// What the manager has loaded, not what lies on disk.
+    fn look_at_fence(&mut self, units: &[UnitName]) -> Result<Readiness> {
+        for unit in units {
+            let marker = ManagedPath::fence(unit);
+            let view = self.host.services.view(unit)?;
+            if !view.barred_by.iter().any(|path| path == marker.as_path()) {
+                return Ok(drifted(format!(
+                    "systemd doesn't heed {marker}: no assertion of {unit} names it; look for a drop-in that takes \
+                     {} back (`systemctl cat {unit}`)",
+                    ManagedPath::drop_in(unit)
+                )));
+            }
+        }
+        Ok(Readiness::Done)
+    }
+
     /// Rule S4. Unknown counts as running.
-    fn look_at_stopped(
-        &mut self,
-        unit: &UnitName,
-        other: &UnitName,
-        configs: &[PathBuf],
-    ) -> Result<Readiness> {
+    fn look_at_stopped(&mut self, unit: &UnitName) -> Result<Readiness> {
         let run = self.host.services.run_state(unit)?;
         if run.is_up() || run.main_pid != 0 {
             return Ok(drifted(format!(
@@ -108,26 +116,42 @@ impl Run<'_> {
             )));
         }
         for process in self.host.processes.signers()? {
-            if process.unit.as_deref() == Some(other.as_str()) {
-                continue;
-            }
-            let concerns = match &process.config {
-                Some(config) => configs.contains(config),
-                None => true,
-            };
-            if concerns {
+            if !self.is_known(&process)? {
+                let config = match &process.config {
+                    Some(config) => config.display().to_string(),
+                    None => "a config that can't be read".to_owned(),
+                };
                 return Ok(drifted(format!(
-                    "process {} still runs tmkms on {}; end it before anything else",
-                    process.pid,
-                    process
-                        .config
-                        .as_deref()
-                        .unwrap_or(Path::new("a config that can't be read"))
-                        .display()
+                    "process {} runs tmkms on {config}, and it is no signer known when this began: end it before \
+                     anything else",
+                    process.pid
                 )));
             }
         }
         Ok(Readiness::Done)
+    }
+
+    /// Whether a process is the main one of a unit that was judged before the operation began. Each is asked about
+    /// once: a process doesn't change its unit.
+    fn is_known(&mut self, process: &SignerProcess) -> Result<bool> {
+        let Some(unit) = process
+            .unit
+            .as_deref()
+            .and_then(|u| u.parse::<UnitName>().ok())
+        else {
+            return Ok(false);
+        };
+        if !self.known.contains(&unit) {
+            return Ok(false);
+        }
+        if self.proven.contains(&(process.pid, unit.clone())) {
+            return Ok(true);
+        }
+        let main = self.host.services.run_state(&unit)?.main_pid == process.pid;
+        if main {
+            self.proven.insert((process.pid, unit));
+        }
+        Ok(main)
     }
 
     /// Rule S6.
@@ -192,7 +216,11 @@ fn look_at_write(
 ) -> Result<Readiness> {
     let text = match wanted(files, role, content) {
         Ok(text) => text,
-        Err(why) => return Ok(drifted(format!("{why}; plan again"))),
+        Err(why) => {
+            return Ok(drifted(format!(
+                "{why}; put it back as it was, or take the operation back and plan again"
+            )));
+        }
     };
     Ok(match entry(files, path.as_path())? {
         None => Readiness::Ready,

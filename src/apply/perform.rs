@@ -90,7 +90,9 @@ impl Run<'_> {
                 return Ok(Begun::Watching(run));
             }
             // Conditions: looking at them is all there is to do.
-            Action::ProveStopped { .. } | Action::CheckHeights { .. } => {}
+            Action::CheckFenced { .. }
+            | Action::ProveStopped { .. }
+            | Action::CheckHeights { .. } => {}
         }
         Ok(Begun::Finished)
     }
@@ -134,73 +136,86 @@ impl Run<'_> {
     }
 
     /// Rule S5: the bytes go into the journal, and the file itself is made durable, which tmkms never does.
+    ///
+    /// A file that is missing has nothing to record. If a journal knows it, every later start on it is refused.
     fn record(&mut self, step: &Step, files: &[ChainFile]) -> Result<()> {
         for file in files {
             let path = &file.state_file;
-            let reading = discover::state(&*self.host.files, path);
-            let state = match reading {
+            let shown = path.display();
+            let state = match discover::state(&*self.host.files, path) {
                 StateReading::Read(state) => state,
-                // A unit that never started has no state yet.
-                StateReading::Missing if self.ledger.highest(path).is_none() => continue,
-                StateReading::Missing => bail!("{} is missing", path.display()),
-                StateReading::Link => bail!("{} is a link", path.display()),
-                StateReading::Unreadable(why) => bail!("{}: {why}", path.display()),
+                StateReading::Missing => continue,
+                StateReading::Link => bail!("{shown} is a link"),
+                StateReading::Unreadable(why) => bail!("{shown}: {why}"),
             };
-            self.host
-                .files
+            let files = &*self.host.files;
+            files
                 .sync(path)
-                .with_context(|| format!("making {} durable", path.display()))?;
-            let bytes = self
-                .host
-                .files
+                .with_context(|| format!("making {shown} durable"))?;
+            let bytes = files
                 .read(path)
-                .with_context(|| format!("reading {}", path.display()))?;
+                .with_context(|| format!("reading {shown}"))?;
             if SignState::parse(&bytes).ok() != Some(state) {
-                bail!(
-                    "{} changed while it was read: something still signs",
-                    path.display()
-                );
+                bail!("{shown} changed while it was read: something still signs");
             }
-            let bytes = String::from_utf8(bytes)
-                .with_context(|| format!("{} isn't UTF-8", path.display()))?;
-            self.journal.append(&Record::State {
-                step: step.id.clone(),
-                chain: file.chain.clone(),
-                state_file: path.clone(),
-                state,
-                bytes,
-                at: self.host.clock.now(),
-            })?;
-            self.ledger.saw(path, state);
+            let bytes = String::from_utf8(bytes).with_context(|| format!("{shown} isn't UTF-8"))?;
+            self.saw(step, file, state, Some(bytes))?;
         }
         Ok(())
     }
 
-    /// What is wrong with a watched unit after its time.
-    pub(super) fn watched(&mut self, action: &Action, before: &RunState) -> Result<Option<String>> {
-        let Action::Watch { unit, files } = action else {
+    fn saw(
+        &mut self,
+        step: &Step,
+        file: &ChainFile,
+        state: SignState,
+        bytes: Option<String>,
+    ) -> Result<()> {
+        self.journal.append(&Record::State {
+            step: step.id.clone(),
+            chain: file.chain.clone(),
+            state_file: file.state_file.clone(),
+            state,
+            bytes,
+            at: self.host.clock.now(),
+        })?;
+        self.ledger.saw(&file.state_file, state);
+        Ok(())
+    }
+
+    /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
+    /// known to exist, and a start without them is refused.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub(super) fn watched(&mut self, step: &Step, before: &RunState) -> Result<Option<String>> {
+        let Action::Watch { unit, files } = &step.action else {
             return Ok(None);
         };
-        let run = self.host.services.run_state(unit)?;
+        let mut wrong = None;
+        for file in files {
+            let path = file.state_file.display();
+            match discover::state(&*self.host.files, &file.state_file) {
+                StateReading::Read(state) => self.saw(step, file, state, None)?,
+                // tmkms creates it at its start.
+                StateReading::Missing => wrong = Some(format!("{unit} runs without {path}")),
+                StateReading::Link => wrong = Some(format!("{path} is a link")),
+                StateReading::Unreadable(why) => wrong = Some(format!("{path}: {why}")),
+            }
+        }
+        let run = match self.host.services.run_state(unit) {
+            Ok(run) => run,
+            Err(e) => return Ok(Some(format!("{e:#}"))),
+        };
         if let Some(error) = not_running(unit, &run) {
             return Ok(Some(error));
         }
         if run.invocation != before.invocation || run.restarts != before.restarts {
-            return Ok(Some(format!(
-                "{unit} was restarted while it was watched; see `journalctl -u {unit}`"
-            )));
+            let error =
+                format!("{unit} was restarted while it was watched; see `journalctl -u {unit}`");
+            return Ok(Some(error));
         }
-        for file in files {
-            let path = file.state_file.display();
-            match discover::state(&*self.host.files, &file.state_file) {
-                StateReading::Read(_) => {}
-                // tmkms creates it at its start.
-                StateReading::Missing => return Ok(Some(format!("{unit} runs without {path}"))),
-                StateReading::Link => return Ok(Some(format!("{path} is a link"))),
-                StateReading::Unreadable(why) => return Ok(Some(format!("{path}: {why}"))),
-            }
-        }
-        Ok(None)
+        Ok(wrong)
     }
 }
 

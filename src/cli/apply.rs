@@ -1,10 +1,11 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::operation::{self, How, PlanFile};
+use super::operation::{self, PlanFile, Task};
 use crate::apply::{End, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
@@ -12,9 +13,10 @@ use crate::finding::Finding;
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
-use crate::journal::{Ending, Journal, Record, Verb};
+use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program};
+use crate::plan::safety::Side;
 use crate::plan::{Height, Plan, safety, steps};
 use crate::ui::{self, Ui};
 use crate::unit::UnitName;
@@ -51,11 +53,16 @@ impl Watch {
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
-    if let Some(open) = history.open().filter(|j| j.verb == Verb::Apply) {
-        return resume(host, ui, args, &history, open);
+    match history.open() {
+        Some(open) if open.verb == Verb::Apply && open.switched() => {
+            return go_on(host, ui, args, &history, open);
+        }
+        Some(open) if open.verb == Verb::Rollback => {
+            return go_on(host, ui, args, &history, open);
+        }
+        // What only staged is finished on the way.
+        open => operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?,
     }
-    // A staging that was interrupted is finished on the way.
-    operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
     let plan = operation::current_plan(host, &args.plan)?;
     if plan.moves.is_empty() {
         ui.note(&format!(
@@ -73,24 +80,65 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         plan.from.as_ref().map_or("", |c| c.as_str()),
         plan.request.new_chain
     ))?;
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    let known = safety::known(&inventory, &plan.moves);
     let program = whole(&plan);
+    begin(
+        host,
+        ui,
+        args,
+        &history,
+        &inventory,
+        Begin {
+            plan: &plan,
+            program,
+            known,
+        },
+    )
+}
+
+/// An operation to open.
+struct Begin<'a> {
+    plan: &'a Plan,
+    program: Program,
+    known: BTreeSet<UnitName>,
+}
+
+fn begin(
+    host: &mut Host,
+    ui: Ui,
+    args: &ApplyArgs,
+    history: &History,
+    inventory: &Inventory,
+    begin: Begin<'_>,
+) -> Outcome {
+    let Begin {
+        plan,
+        program,
+        known,
+    } = begin;
     let supersedes = history.open().map(|j| j.operation);
     let opening = Opening {
         verb: Verb::Apply,
         supersedes,
-        plan: &plan,
+        plan,
         program: &program,
     };
-    let (mut journal, operation) = Writer::open(host, &history, &opening)?;
-    keep_rollback(host, operation, &crate::rollback::program(&plan))?;
-    let mut ledger = Ledger::of(&history.0);
-    let how = How {
-        settings: args.watch.settings(),
-        resumed: false,
+    let (journal, id) = Writer::open(host, history, &opening)?;
+    keep_rollback(host, id, &crate::rollback::program(plan, inventory))?;
+    // The first record is the newest thing known: the heights that the plan saw are a floor from now on.
+    let ledger = Ledger::of(&History::read(host)?.0);
+    let settings = args.watch.settings();
+    let task = Task {
+        journal,
+        id,
+        ledger,
+        known,
+        settings,
+        resumed: supersedes.is_some(),
     };
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, how, &program)
-        .map_err(|e| Failure::half_way(format!("operation {operation}: {e:#}")))?;
-    finish(host, ui, &mut journal, &plan, &end)
+    let end = operation::carry_out(host, ui, task, &program)?;
+    finish(ui, plan, &end)
 }
 
 /// Staging and the switch as one program.
@@ -136,9 +184,8 @@ fn what_happens(plan: &Plan) -> String {
     out
 }
 
-fn finish(host: &mut Host, ui: Ui, journal: &mut Writer, plan: &Plan, end: &End) -> Outcome {
+fn finish(ui: Ui, plan: &Plan, end: &End) -> Outcome {
     if *end == End::Done {
-        journal.close(host, Ending::Done)?;
         ui.note(&format!(
             "{} signers are on {}. They sign once their validators run: watch `kmsctl heights`.",
             plan.moves.len(),
@@ -152,46 +199,67 @@ fn finish(host: &mut Host, ui: Ui, journal: &mut Writer, plan: &Plan, end: &End)
     )))
 }
 
-fn resume(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Journal) -> Outcome {
-    let plan = open.plan.clone();
-    let inventory = discover::inventory(host, Versions::Skip)?;
-    let blocks = gates(&inventory, open);
-    if !blocks.is_empty() {
-        let mut text = String::new();
-        ui::plan::findings(&mut text, &blocks);
+/// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
+/// interrupted. Every gate is looked at anew, and what is true now is shown first.
+fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Journal) -> Outcome {
+    let plan = &open.plan;
+    if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
         return Err(Failure::refused(format!(
-            "operation {} can't go on:\n{}\n`kmsctl rollback` goes back",
-            open.operation,
-            text.trim()
+            "operation {} ({}) is open, of plan {}: `kmsctl apply` without a plan goes on with it, `kmsctl rollback` \
+             goes back",
+            open.operation, open.verb, plan.id
         )));
     }
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut findings = safety::against(&inventory, &plan.moves, Side::New);
+    findings.extend(laggards(&inventory, open));
+    findings.extend(crate::rollback::changed(plan, &inventory));
+    let what = format!(
+        "operation {} can't go on to {}",
+        open.operation, plan.request.new_chain
+    );
+    operation::judge(ui, findings, &what)?;
+    ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
-        "Operation {} (apply, begun {}) was interrupted. Go on with its {} signers?",
+        "Operation {} ({}, begun {}) was interrupted. Go on to {} with its {} signers?",
         open.operation,
+        open.verb,
         open.opened_at.strftime("%F %T UTC"),
+        plan.request.new_chain,
         plan.moves.len()
     ))?;
-    let mut ledger = Ledger::of(&history.0);
-    let mut journal = Writer::resume(host, open)?;
-    let how = How {
+    let known = safety::known(&inventory, &plan.moves);
+    if open.verb == Verb::Rollback {
+        let program = steps::switch(plan);
+        return begin(
+            host,
+            ui,
+            args,
+            history,
+            &inventory,
+            Begin {
+                plan,
+                program,
+                known,
+            },
+        );
+    }
+    let task = Task {
+        journal: Writer::resume(host, open)?,
+        id: open.operation,
+        ledger: Ledger::of(&history.0),
+        known,
         settings: args.watch.settings(),
         resumed: true,
     };
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, how, &left(open))
-        .map_err(|e| Failure::half_way(format!("operation {}: {e:#}", open.operation)))?;
-    finish(host, ui, &mut journal, &plan, &end)
+    let end = operation::carry_out(host, ui, task, &left(open))?;
+    finish(ui, plan, &end)
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.
 fn left(open: &Journal) -> Program {
     let opened = |unit: &UnitName| {
-        open.program.steps().any(|step| {
-            matches!(&step.action, Action::OpenFence { unit: opened } if opened == unit)
-                && open
-                    .records
-                    .iter()
-                    .any(|r| matches!(r, Record::Intent { step: s } if *s == step.id))
-        })
+        open.intended(|a| matches!(a, Action::OpenFence { unit: opened } if opened == unit))
     };
     let mut program = open.program.clone();
     program
@@ -200,37 +268,16 @@ fn left(open: &Journal) -> Program {
     program
 }
 
-/// The gates of every signer that the operation hasn't begun to switch, anew.
-fn gates(inventory: &Inventory, open: &Journal) -> Vec<Finding> {
-    let mut findings = safety::strays(inventory);
-    let begun = |unit| {
-        open.program.steps().any(|step| {
-            matches!(&step.action, Action::Stop { unit: stopped } if stopped == unit)
-                && open
-                    .records
-                    .iter()
-                    .any(|r| matches!(r, Record::Intent { step: s } if *s == step.id))
-        })
-    };
+/// The spread among the signers that the operation hasn't begun to switch.
+fn laggards(inventory: &Inventory, open: &Journal) -> Vec<Finding> {
     let Some(from) = &open.plan.from else {
-        return findings;
+        return Vec::new();
+    };
+    let begun = |unit: &UnitName| {
+        open.intended(|a| matches!(a, Action::Stop { unit: stopped } if stopped == unit))
     };
     let untouched = open.plan.moves.iter().filter(|m| !begun(&m.old));
-    let heights: Vec<Height> = untouched
-        .filter_map(|m| inventory.signer(&m.old))
-        .flat_map(|s| {
-            s.chains.iter().map(|c| Height {
-                signer: s.name().to_owned(),
-                chain: c.id.clone(),
-                state_file: c.state_file.clone(),
-                reading: c.state.clone(),
-            })
-        })
-        .collect();
-    findings.extend(safety::laggards(
-        &heights,
-        from.as_str(),
-        open.plan.request.max_spread,
-    ));
-    findings
+    let signers = untouched.filter_map(|m| inventory.signer(&m.old));
+    let heights: Vec<Height> = signers.flat_map(Height::of).collect();
+    safety::laggards(&heights, from.as_str(), open.plan.request.max_spread)
 }

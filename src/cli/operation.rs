@@ -1,5 +1,6 @@
 //! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,27 +12,30 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::plan;
 use crate::apply::{End, Run, Settings};
 use crate::exit::Failure;
+use crate::finding::Finding;
 use crate::host::Host;
 use crate::host::memory::Lock;
+use crate::inventory::Inventory;
 use crate::journal::store::Writer;
-use crate::journal::{Journal, Verb};
+use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::Program;
 use crate::plan::{Input, Move, Plan};
 use crate::render;
 use crate::ui::progress::Progress;
 use crate::ui::{self, Ui};
+use crate::unit::UnitName;
 
 /// Which plan is meant.
 #[derive(Debug, Args)]
 pub struct PlanFile {
     /// A saved plan; the current one by default
     #[arg(value_name = "PLAN")]
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 impl PlanFile {
-    fn read(&self, host: &Host) -> Result<Plan, Failure> {
+    pub fn read(&self, host: &Host) -> Result<Plan, Failure> {
         let (path, bytes) = match &self.file {
             Some(path) => {
                 let read = std::fs::read(path);
@@ -64,7 +68,8 @@ pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
     let fresh = plan::make(host, &saved.request)?;
     // A switched fleet plans to nothing: the plan was applied.
     let mut text = String::new();
-    if fresh.id != saved.id && !fresh.moves.is_empty() {
+    let other = fresh.id != saved.id || fresh.binaries != saved.binaries;
+    if other && !fresh.moves.is_empty() {
         text = format!(
             "the host is no longer the one that plan {} was made from:\n{}\nplan again, and look at it",
             saved.id,
@@ -110,6 +115,14 @@ fn differences(saved: &Plan, fresh: &Plan) -> String {
     for now in &fresh.moves {
         if let Some(then) = saved.moves.iter().find(|m| m.signer == now.signer) {
             difference(&mut out, then, now);
+        }
+    }
+    for (path, now) in &fresh.binaries {
+        if saved.binaries.get(path) != Some(now) {
+            ui::line(
+                &mut out,
+                format_args!("{}: another binary is there now", path.display()),
+            );
         }
     }
     if out.is_empty() {
@@ -164,7 +177,9 @@ pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
             "`kmsctl apply` goes on with it, `kmsctl unstage` takes away what it staged"
         }
         Verb::Apply => "`kmsctl apply` goes on with it, `kmsctl rollback` takes it back",
-        Verb::Rollback => "`kmsctl rollback` goes on with it",
+        Verb::Rollback => {
+            "`kmsctl rollback` goes on with it, `kmsctl apply` goes to the new chain again"
+        }
     };
     Err(Failure::refused(format!(
         "operation {} ({}) was interrupted and is still open: {ways}",
@@ -172,15 +187,42 @@ pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
     )))
 }
 
-/// Performs a program under a journal that is open already.
-pub fn perform(
+/// An operation whose journal is open.
+pub struct Task {
+    pub journal: Writer,
+    pub id: OperationId,
+    pub ledger: Ledger,
+    /// The units that may run meanwhile.
+    pub known: BTreeSet<UnitName>,
+    pub settings: Settings,
+    /// It goes on with another's work: what the manager has read isn't known then.
+    pub resumed: bool,
+}
+
+/// Performs a program, and closes the operation when it is done.
+///
+/// # Errors
+/// Half-way, where the journal or the service manager fails: the operation stays open.
+pub fn carry_out(
     host: &mut Host,
     ui: Ui,
-    journal: &mut Writer,
-    ledger: &mut Ledger,
-    how: How,
+    mut task: Task,
     program: &Program,
-) -> Result<End> {
+) -> Result<End, Failure> {
+    let id = task.id;
+    let half_way = |e: anyhow::Error| {
+        Failure::half_way(format!(
+            "operation {id} stopped: {e:#}\n`kmsctl status` shows what is true now and what to type"
+        ))
+    };
+    let end = perform(host, ui, &mut task, program).map_err(half_way)?;
+    if end == End::Done {
+        task.journal.close(host).map_err(half_way)?;
+    }
+    Ok(end)
+}
+
+fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Result<End> {
     let interrupt = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second one ends at once: the journal holds what is true.
@@ -192,33 +234,64 @@ pub fn perform(
     let mut progress = Progress::new(ui);
     let mut run = Run {
         host,
-        journal,
-        ledger,
-        settings: how.settings,
+        journal: &mut task.journal,
+        ledger: &mut task.ledger,
+        settings: task.settings,
         interrupt: &interrupt,
         events: &mut |event| progress.show(&event),
-        changed: how.resumed,
+        known: std::mem::take(&mut task.known),
+        proven: BTreeSet::new(),
+        changed: task.resumed,
     };
     let end = run.perform(program);
     progress.finish();
     end
 }
 
-/// How a program is run.
-#[derive(Clone, Copy, Debug)]
-pub struct How {
-    pub settings: Settings,
-    pub resumed: bool,
+/// Refuses where findings block; says the others.
+pub fn judge(ui: Ui, mut findings: Vec<Finding>, what: &str) -> Result<(), Failure> {
+    findings.sort();
+    findings.dedup();
+    let mut text = String::new();
+    ui::plan::findings(&mut text, &findings);
+    if findings.iter().any(Finding::blocks) {
+        return Err(Failure::refused(format!("{what}:\n{}", text.trim())));
+    }
+    if !findings.is_empty() {
+        ui.note(text.trim());
+    }
+    Ok(())
 }
 
-impl How {
-    /// Steps that no signer notices: nothing to tune.
-    pub fn quiet() -> How {
-        How {
-            settings: Settings::default(),
-            resumed: false,
-        }
+/// Where each signer of a plan stands, a line each.
+pub fn standing(plan: &Plan, inventory: &Inventory) -> String {
+    let mut out = String::new();
+    for moving in &plan.moves {
+        let runs = [&moving.old, &moving.new]
+            .into_iter()
+            .filter_map(|unit| inventory.signer(unit))
+            .filter(|signer| signer.is_up());
+        let runs: Vec<String> = runs
+            .map(|signer| {
+                let heights = signer.chains.iter().map(|c| match c.state.height() {
+                    Some(state) => format!("{} at {state}", c.id),
+                    None => format!("{} not signed", c.id),
+                });
+                format!(
+                    "{} runs ({})",
+                    signer.unit.name,
+                    heights.collect::<Vec<_>>().join(", ")
+                )
+            })
+            .collect();
+        let runs = if runs.is_empty() {
+            "neither unit runs".to_owned()
+        } else {
+            runs.join(", ")
+        };
+        ui::line(&mut out, format_args!("{}: {runs}", moving.signer));
     }
+    out
 }
 
 /// What went wrong, a line a failure.

@@ -1,6 +1,9 @@
 //! `plan`: discover, decide, render, check; print it like a diff; save it.
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -72,17 +75,28 @@ pub const CURRENT: &str = "plan.json";
 
 pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     let plan = make(host, &args.request()?)?;
-    if !plan.moves.is_empty() || plan.blocks().next().is_some() {
-        let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
-        if let Some(path) = &args.out {
-            save(path, &bytes)?;
-        }
+    let history = History::read(host)?;
+    let open = history.open().filter(|j| j.switched());
+    let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
+    if let Some(path) = &args.out {
+        save(path, &bytes)?;
+    }
+    // Half-way through a switch the host is no base to plan from; looking is allowed. A plan that finds nothing to do
+    // leaves the last one, which `apply` finds applied.
+    let useful = !plan.moves.is_empty() || plan.blocks().next().is_some();
+    if open.is_none() && useful {
         host.memory.replace(CURRENT, &bytes)?;
     }
     if ui.json {
         ui.json(&plan)?
     } else {
         ui.out(&ui::plan::text(&plan))?
+    }
+    if let Some(open) = open {
+        ui.note(&format!(
+            "Operation {} ({}) is open, so this plan isn't saved: `kmsctl status` says how to go on.",
+            open.operation, open.verb
+        ));
     }
     Ok(if plan.blocks().next().is_some() {
         Exit::Refused
@@ -94,7 +108,15 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
 }
 
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(bytes))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.

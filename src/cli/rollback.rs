@@ -3,19 +3,20 @@
 use clap::Args;
 
 use super::apply::Watch;
-use super::operation::{self, How};
+use super::operation::{self, Task};
 use crate::apply::End;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::finding::Severity;
+use crate::finding::Finding;
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer};
-use crate::journal::{Ending, Journal, OperationId, Verb};
+use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::plan::safety::Side;
 use crate::plan::{Plan, safety};
 use crate::rollback;
-use crate::ui::{self, Ui};
+use crate::ui::Ui;
 
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -32,58 +33,98 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
     let open = history.open();
     let resumed = open.filter(|j| j.verb == Verb::Rollback);
     let undone = match resumed {
-        Some(open) => open,
+        Some(open) => going_on(open, args.operation)?,
         None => {
             operation::none_open(open.filter(|j| j.verb != Verb::Apply))?;
             target(&history, args.operation)?
         }
     };
-    let plan = undone.plan.clone();
+    let plan = &undone.plan;
+    let ledger = Ledger::of(&history.0);
     let inventory = discover::inventory(host, Versions::Skip)?;
-    judge(&plan, &inventory, ui)?;
+    operation::judge(
+        ui,
+        findings(host, plan, &inventory, &ledger),
+        "the way back is blocked",
+    )?;
     if !ui.yes && !ui.json {
-        ui.note(&what_happens(&plan, &inventory));
+        ui.note(operation::standing(plan, &inventory).trim_end());
     }
+    let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
     ui.confirm(&format!(
-        "Stop {} signers of {} and start them on {} again?",
+        "Close {} signers of {} and go back to {old}?",
         plan.moves.len(),
-        plan.request.new_chain,
-        plan.from.as_ref().map_or("", |c| c.as_str())
+        plan.request.new_chain
     ))?;
-    let program = rollback::program(&plan);
-    let mut journal = match resumed {
-        Some(open) => Writer::resume(host, open)?,
+    let (journal, id, program) = match resumed {
+        Some(open) => (
+            Writer::resume(host, open)?,
+            open.operation,
+            open.program.clone(),
+        ),
         None => {
+            let program = rollback::program(plan, &inventory);
             let supersedes = Some(undone.operation);
             let opening = Opening {
                 verb: Verb::Rollback,
                 supersedes,
-                plan: &plan,
+                plan,
                 program: &program,
             };
-            Writer::open(host, &history, &opening)?.0
+            let (journal, id) = Writer::open(host, &history, &opening)?;
+            (journal, id, program)
         }
     };
-    let mut ledger = Ledger::of(&history.0);
-    let how = How {
+    let task = Task {
+        journal,
+        id,
+        ledger,
+        known: safety::known(&inventory, &plan.moves),
         settings: args.watch.settings(),
-        resumed: resumed.is_some(),
+        resumed: open.is_some(),
     };
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, how, &program)
-        .map_err(|e| Failure::half_way(format!("the way back stopped: {e:#}")))?;
+    let end = operation::carry_out(host, ui, task, &program)?;
     if end != End::Done {
         return Err(Failure::half_way(format!(
-            "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on",
+            "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \
+             goes to the new chain again",
             operation::explain(&end)
         )));
     }
-    journal.close(host, Ending::Done)?;
     ui.note(&format!(
-        "{} signers are on {} again. The staged files stay, closed; `kmsctl unstage` takes them away.",
-        plan.moves.len(),
-        plan.from.as_ref().map_or("the old chain", |c| c.as_str())
+        "{} signers are on {old} again. The staged files stay, closed; `kmsctl unstage` takes them away.",
+        plan.moves.len()
     ));
     Ok(Exit::Done)
+}
+
+/// Everything that forbids or should be known, before anything is stopped.
+fn findings(host: &Host, plan: &Plan, inventory: &Inventory, ledger: &Ledger) -> Vec<Finding> {
+    let mut findings = rollback::against(plan, inventory);
+    findings.extend(rollback::changed(plan, inventory));
+    findings.extend(safety::against(inventory, &plan.moves, Side::Old));
+    for moving in &plan.moves {
+        for file in moving.old_chains() {
+            let reading = discover::state(&*host.files, &file.state_file);
+            findings.extend(safety::startable(
+                ledger,
+                &moving.signer,
+                &file.state_file,
+                &reading,
+            ));
+        }
+    }
+    findings
+}
+
+fn going_on(open: &Journal, wanted: Option<OperationId>) -> Result<&Journal, Failure> {
+    match wanted {
+        Some(wanted) if open.supersedes != Some(wanted) => Err(Failure::refused(format!(
+            "operation {} (rollback) is open: `kmsctl rollback` goes on with it",
+            open.operation
+        ))),
+        _ => Ok(open),
+    }
 }
 
 fn target(history: &History, wanted: Option<OperationId>) -> Result<&Journal, Failure> {
@@ -102,48 +143,4 @@ fn target(history: &History, wanted: Option<OperationId>) -> Result<&Journal, Fa
             ),
         })),
     }
-}
-
-fn judge(plan: &Plan, inventory: &Inventory, ui: Ui) -> Result<(), Failure> {
-    let mut findings = rollback::changes(plan, inventory);
-    findings.extend(safety::strays(inventory));
-    let mut text = String::new();
-    ui::plan::findings(&mut text, &findings);
-    if findings.iter().any(|f| f.severity == Severity::Block) {
-        return Err(Failure::refused(format!(
-            "the way back is blocked:\n{}",
-            text.trim()
-        )));
-    }
-    if !findings.is_empty() {
-        ui.note(text.trim());
-    }
-    Ok(())
-}
-
-fn what_happens(plan: &Plan, inventory: &Inventory) -> String {
-    let mut out = String::new();
-    for moving in &plan.moves {
-        let signed: Vec<String> = inventory
-            .signer(&moving.new)
-            .map(|s| {
-                let signed = |c: &crate::inventory::SignerChain| match c.state.height() {
-                    Some(state) => format!("{} signed to {state}", c.id),
-                    None => format!("{} not signed", c.id),
-                };
-                s.chains.iter().map(signed).collect()
-            })
-            .unwrap_or_default();
-        ui::line(
-            &mut out,
-            format_args!(
-                "{}: {} ({}) is stopped, and {} takes over again",
-                moving.signer,
-                moving.new,
-                signed.join(", "),
-                moving.old
-            ),
-        );
-    }
-    out
 }

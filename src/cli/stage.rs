@@ -1,13 +1,15 @@
 //! `stage`: writes the plan's files and lets systemd read them, days before the switch.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
-use super::operation::{self, How, PlanFile};
-use crate::apply::End;
+use super::operation::{self, PlanFile, Task};
+use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer};
-use crate::journal::{Ending, Verb};
 use crate::ledger::Ledger;
 use crate::plan::{Plan, steps};
 use crate::ui::Ui;
@@ -32,7 +34,27 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         plan.file_count(),
         plan.moves.len()
     ))?;
-    staged(host, ui, &history, &plan)?;
+    let program = steps::stage(&plan);
+    let supersedes = history.open().map(|j| j.operation);
+    let opening = Opening {
+        verb: Verb::Stage,
+        supersedes,
+        plan: &plan,
+        program: &program,
+    };
+    let (journal, id) = Writer::open(host, &history, &opening)?;
+    let task = Task {
+        journal,
+        id,
+        ledger: Ledger::of(&history.0),
+        known: BTreeSet::new(),
+        settings: Settings::default(),
+        resumed: supersedes.is_some(),
+    };
+    let end = operation::carry_out(host, ui, task, &program)?;
+    if end != End::Done {
+        return Err(take_back(host, ui, &plan, &end));
+    }
     ui.note(&format!(
         "Staged {} files for {} signers; nothing that runs was touched. At the halt: `kmsctl apply`.",
         plan.file_count(),
@@ -41,37 +63,19 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn staged(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Result<(), Failure> {
-    let program = steps::stage(plan);
-    let supersedes = history.open().map(|j| j.operation);
-    let opening = Opening {
-        verb: Verb::Stage,
-        supersedes,
-        plan,
-        program: &program,
-    };
-    let (mut journal, operation) = Writer::open(host, history, &opening)?;
-    let mut ledger = Ledger::of(&history.0);
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, How::quiet(), &program)?;
-    if end == End::Done {
-        return Ok(journal.close(host, Ending::Done)?);
-    }
-    drop(journal);
-    take_back(host, ui, plan, &end)?;
-    Err(Failure::from(anyhow::anyhow!(
-        "{}operation {operation} was taken back: the host is as before",
-        operation::explain(&end)
-    )))
-}
-
-/// Takes away what a failed staging wrote.
-fn take_back(host: &mut Host, ui: Ui, plan: &Plan, end: &End) -> Result<(), Failure> {
-    let history = History::read(host)?;
-    super::unstage::take_away(host, ui, &history, plan).map_err(|failure| {
-        Failure::half_way(format!(
-            "{}and what was written couldn't be taken away: {:#}\n`kmsctl unstage` tries again",
-            operation::explain(end),
+/// Takes away what a failed staging wrote, and says how that went.
+fn take_back(host: &mut Host, ui: Ui, plan: &Plan, end: &End) -> Failure {
+    let why = operation::explain(end);
+    let taken = History::read(host)
+        .map_err(Failure::from)
+        .and_then(|history| super::unstage::take_away(host, ui, &history, plan));
+    match taken {
+        Ok(()) => Failure::from(anyhow::anyhow!(
+            "{why}what was written was taken back: the host is as before"
+        )),
+        Err(failure) => Failure::half_way(format!(
+            "{why}and what was written couldn't be taken away: {:#}",
             failure.error
-        ))
-    })
+        )),
+    }
 }

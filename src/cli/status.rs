@@ -41,7 +41,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
             opened_at: j.opened_at,
             by: j.by.clone(),
         }),
-        notes: notes(&inventory, &history, &closed),
+        notes: notes(&inventory, &history, &closed, host.memory.is_locked()?),
         problems: inventory.problems.clone(),
     };
     if ui.json {
@@ -71,20 +71,24 @@ fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<&'static str>> {
     )
 }
 
-fn notes(inventory: &Inventory, history: &History, closed: &BTreeSet<UnitName>) -> Vec<String> {
+fn notes(
+    inventory: &Inventory,
+    history: &History,
+    closed: &BTreeSet<UnitName>,
+    running: bool,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let open = history.open();
     let plan = open.or_else(|| history.last_switch()).map(|j| &j.plan);
     for moving in plan.iter().flat_map(|p| &p.moves) {
         notes.extend(dark(inventory, moving, closed));
     }
-    notes.extend(open.map(ways));
+    notes.extend(open.map(|open| ways(open, running)));
     for signer in &inventory.signers {
         // Both signs at once can't come from kmsctl: the fence keeps them apart.
         if closed.contains(&signer.unit.name) && signer.unit.run.is_up() {
             notes.push(format!(
-                "{} runs though its fence is closed: somebody took the assertion out; stop it by hand if the \
-                 signer's other unit is to run.",
+                "{} runs, and its fence is closed: it wouldn't start again.",
                 signer.unit.name
             ));
         }
@@ -107,8 +111,11 @@ fn dark(inventory: &Inventory, moving: &Move, closed: &BTreeSet<UnitName>) -> Op
     Some(format!("{} is dark: {why}.", moving.signer))
 }
 
-fn ways(open: &Journal) -> String {
+fn ways(open: &Journal, running: bool) -> String {
     let (id, verb) = (open.operation, open.verb);
+    if running {
+        return format!("Operation {id} ({verb}) is running now.");
+    }
     let ways = match verb {
         Verb::Stage => {
             "no signer was touched. `kmsctl stage` goes on, `kmsctl unstage` takes it back"
@@ -120,7 +127,9 @@ fn ways(open: &Journal) -> String {
         Verb::Apply => {
             "`kmsctl apply` goes on to the new chain, `kmsctl rollback` goes back to the old one. Start nothing by hand"
         }
-        Verb::Rollback => "`kmsctl rollback` goes on with the way back. Start nothing by hand",
+        Verb::Rollback => {
+            "`kmsctl rollback` goes on with the way back, `kmsctl apply` goes to the new chain again. Start nothing by hand"
+        }
     };
     format!("Operation {id} ({verb}) was interrupted: {ways}.")
 }

@@ -1,12 +1,13 @@
 //! `unstage`: takes the staged files away; only those that kmsctl wrote and nobody changed.
 
-use super::operation::{self, How};
-use crate::apply::End;
-use crate::discover::{self, Versions};
+use std::collections::BTreeSet;
+
+use super::operation::{self, Task};
+use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer};
-use crate::journal::{Ending, Verb};
 use crate::ledger::Ledger;
 use crate::plan::{Plan, steps};
 use crate::ui::Ui;
@@ -34,14 +35,12 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         ui.note("Nothing is staged.");
         return Ok(Exit::Done);
     };
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    // What was switched to stands on these files, whether it runs at the moment or not.
+    let applied = history.last_switch().is_some_and(|j| j.plan.id == plan.id);
     for moving in &plan.moves {
-        if inventory
-            .signer(&moving.new)
-            .is_some_and(|s| s.is_current())
-        {
+        if applied || host.services.run_state(&moving.new)?.is_up() {
             return Err(Failure::refused(format!(
-                "{} runs or is enabled: the plan was applied; `kmsctl rollback` goes back first",
+                "{} stands on these files: the plan was applied; `kmsctl rollback` goes back first",
                 moving.new
             )));
         }
@@ -57,7 +56,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
 
 /// Runs the plan's unstaging as an operation of its own.
 pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Result<(), Failure> {
-    let mut ledger = Ledger::of(&history.0);
+    let ledger = Ledger::of(&history.0);
     let program = steps::unstage(plan, &ledger.written_for(plan));
     let supersedes = history.open().map(|j| j.operation);
     let opening = Opening {
@@ -66,17 +65,20 @@ pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Res
         plan,
         program: &program,
     };
-    let (mut journal, operation) = Writer::open(host, history, &opening)?;
-    let resumed = How {
+    let (journal, id) = Writer::open(host, history, &opening)?;
+    let task = Task {
+        journal,
+        id,
+        ledger,
+        known: BTreeSet::new(),
+        settings: Settings::default(),
         resumed: true,
-        ..How::quiet()
     };
-    let end = operation::perform(host, ui, &mut journal, &mut ledger, resumed, &program)?;
-    if end == End::Done {
-        return Ok(journal.close(host, Ending::Done)?);
+    match operation::carry_out(host, ui, task, &program)? {
+        End::Done => Ok(()),
+        end => Err(Failure::half_way(format!(
+            "{}operation {id} is half done; `kmsctl unstage` goes on with it",
+            operation::explain(&end)
+        ))),
     }
-    Err(Failure::half_way(format!(
-        "{}operation {operation} is half done; `kmsctl unstage` goes on with it",
-        operation::explain(&end)
-    )))
 }

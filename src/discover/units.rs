@@ -14,6 +14,7 @@ use crate::unit::UnitName;
 pub fn candidates(
     files: &dyn Files,
     path: &[PathBuf],
+    links: &Links,
     problems: &mut Vec<Finding>,
 ) -> Result<BTreeSet<UnitName>> {
     let mut units = BTreeSet::new();
@@ -35,7 +36,7 @@ pub fn candidates(
             {
                 if mentions_tmkms(files, &file) {
                     if is_template(&unit) {
-                        problems.push(template(&file));
+                        problems.push(template(&file, links.any_instance(&unit)));
                     } else {
                         named.insert(unit.clone());
                     }
@@ -64,13 +65,18 @@ fn is_template(unit: &UnitName) -> bool {
     unit.stem().ends_with('@')
 }
 
-fn template(file: &Path) -> Finding {
-    Finding::warn(
-        Code::UnitUnreadable,
-        "template units aren't moved by this version of kmsctl",
-    )
-    .at(file)
-    .remedy("move its instances by hand, or give each signer a unit file of its own")
+/// Instances that are enabled could sign with a key that moves, unseen.
+fn template(file: &Path, enabled: bool) -> Finding {
+    let message = "template units aren't moved by this version of kmsctl";
+    let code = Code::UnitUnreadable;
+    let finding = if enabled {
+        Finding::block(code, message)
+    } else {
+        Finding::warn(code, message)
+    };
+    finding
+        .at(file)
+        .remedy("give each signer a unit file of its own, and disable the instances")
 }
 
 /// A link to another unit's file is that unit's second name.
@@ -112,6 +118,12 @@ impl Links {
             }
         }
         Ok(Links(links))
+    }
+
+    fn any_instance(&self, template: &UnitName) -> bool {
+        self.0
+            .keys()
+            .any(|unit| unit.as_str().starts_with(template.stem()))
     }
 
     pub fn of(&self, unit: &UnitName) -> Vec<PathBuf> {

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags
 use rustix::io::Errno;
 
 use super::{Entry, Files, Like, World};
+use crate::content::Fingerprint;
 use crate::inventory::FileFacts;
 use crate::paths::ManagedPath;
 
@@ -125,6 +126,10 @@ impl Files for Tree {
         }))
     }
 
+    fn fingerprint(&self, path: &Path) -> io::Result<Fingerprint> {
+        Fingerprint::read(self.open_to_read(path)?)
+    }
+
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open_to_read(path)?;
         let mut bytes = Vec::new();
@@ -136,11 +141,6 @@ impl Files for Tree {
             ));
         }
         Ok(bytes)
-    }
-
-    fn facts(&self, path: &Path) -> io::Result<FileFacts> {
-        let fd = self.open_at(path, OFlags::PATH, ResolveFlags::empty())?;
-        Ok(facts(&rustix::fs::fstat(&fd)?))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -26,6 +26,8 @@ pub trait Store {
     fn log(&self, name: &str, keep: u64) -> io::Result<Box<dyn Log>>;
     /// Takes the host's lock; `None` when another kmsctl holds it.
     fn lock(&self) -> io::Result<Option<Lock>>;
+    /// Whether a kmsctl holds the lock now.
+    fn is_locked(&self) -> io::Result<bool>;
 }
 
 /// A file that records are appended to.
@@ -37,14 +39,7 @@ pub trait Log {
 }
 
 /// The host's lock: the kernel releases it when this is dropped or the process dies.
-pub struct Lock(#[expect(dead_code, reason = "held, never read")] Option<File>);
-
-impl Lock {
-    /// A lock for a store that no other process can see.
-    pub fn unshared() -> Lock {
-        Lock(None)
-    }
-}
+pub struct Lock(#[expect(dead_code, reason = "held, never read")] File);
 
 /// kmsctl's memory of a host.
 pub struct Memory(Box<dyn Store>);
@@ -89,6 +84,13 @@ impl Memory {
             .lock()
             .with_context(|| format!("locking {}", self.path("lock").display()))
     }
+
+    /// Whether a kmsctl is changing the host now.
+    pub fn is_locked(&self) -> Result<bool> {
+        self.0
+            .is_locked()
+            .with_context(|| format!("asking who holds {}", self.path("lock").display()))
+    }
 }
 
 /// The folder on a real filesystem.
@@ -106,7 +108,7 @@ impl OnDisk {
 
     fn make(&self, folder: &Path) -> io::Result<()> {
         if folder.is_dir() {
-            return Ok(());
+            return self.unlinked(folder);
         }
         if let Some(parent) = folder.parent() {
             self.make(parent)?;
@@ -122,12 +124,28 @@ impl OnDisk {
         folder.parent().map_or(Ok(()), sync_folder)
     }
 
+    /// A link in kmsctl's own folder could lead out of a host's root.
+    fn unlinked(&self, path: &Path) -> io::Result<()> {
+        let own = path.ancestors().take_while(|p| p.starts_with(&self.folder));
+        for path in own {
+            if path.is_symlink() {
+                let message = format!(
+                    "{} is a link, where only kmsctl's own files belong",
+                    path.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+        }
+        Ok(())
+    }
+
     /// The path of a piece, its folder made.
     fn ready(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
             self.make(folder)?;
         }
+        self.unlinked(&path)?;
         Ok(path)
     }
 }
@@ -150,7 +168,9 @@ impl Store for OnDisk {
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        absent(fs::read(self.folder.join(name)))
+        let path = self.folder.join(name);
+        self.unlinked(&path)?;
+        absent(fs::read(path))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -199,10 +219,27 @@ impl Store for OnDisk {
             .write(true)
             .mode(0o600)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(Some(file)))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(e)) => Err(e),
+        // Somebody who only asks who holds it holds it for a moment.
+        for _ in 0..20 {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Lock(file))),
+                Err(fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Err(fs::TryLockError::Error(e)) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        match absent(File::open(self.folder.join("lock")))? {
+            None => Ok(false),
+            Some(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(fs::TryLockError::WouldBlock) => Ok(true),
+                Err(fs::TryLockError::Error(e)) => Err(e),
+            },
         }
     }
 }

@@ -58,6 +58,9 @@ pub struct Running {
     /// Counts starts; process ids and invocation ids are made from it.
     pub starts: u32,
     pub units: BTreeMap<UnitName, RunState>,
+    /// What bars each unit's start, as of the last reload: like systemd, the model doesn't see new drop-ins before.
+    #[serde(default)]
+    pub loaded: BTreeMap<UnitName, Vec<PathBuf>>,
 }
 
 /// Asked-for failures of one unit: the job result (`failed`, `timeout`, …), or `crash` for a start that succeeds and
@@ -108,7 +111,7 @@ impl super::Services for ModelServices {
     }
 
     fn reload(&mut self) -> Result<()> {
-        self.0.borrow_mut().save()
+        self.0.borrow_mut().reload()
     }
 }
 

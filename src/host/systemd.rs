@@ -69,6 +69,18 @@ trait Properties {
 /// One ExecStart entry as systemd gives it: program, argv, ignore-failure, then times and statuses.
 type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
+/// One assertion as systemd gives it: kind, triggering, negated, parameter, last result.
+type Assert = (String, bool, bool, String, i32);
+
+/// An Exec line's words, beginning with what is really run: argv[0] may be another name (`ExecStart=@…`).
+fn argv((program, mut argv, ..): Exec) -> Vec<String> {
+    match argv.first_mut() {
+        Some(name) => *name = program,
+        None => argv.push(program),
+    }
+    argv
+}
+
 /// A connection to the system's service manager.
 pub struct Systemd {
     connection: zbus::Connection,
@@ -185,6 +197,10 @@ impl Services for Systemd {
         let fragment: String = about.take("FragmentPath")?;
         let drop_ins: Vec<String> = about.take("DropInPaths")?;
         let exec: Vec<Exec> = service.take("ExecStart")?;
+        let asserts: Vec<Assert> = about.take("Asserts")?;
+        let barred = asserts
+            .into_iter()
+            .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
         let directory: String = service.take("WorkingDirectory")?;
         // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
         let directory = directory.trim_start_matches(['!', '-']);
@@ -192,12 +208,14 @@ impl Services for Systemd {
             name: unit.clone(),
             fragment: PathBuf::from(fragment),
             drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
-            exec: exec.into_iter().map(|e| e.1).collect(),
-            kind: service.take("Type")?,
+            exec: exec.into_iter().map(argv).collect(),
             user: service.take("User")?,
             working_directory: PathBuf::from(if directory.is_empty() { "/" } else { directory }),
             environment: service.take("Environment")?,
             needs_reload: about.take("NeedDaemonReload")?,
+            barred_by: barred
+                .map(|(_, _, _, path, _)| PathBuf::from(path))
+                .collect(),
             run,
         })
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
+use super::{FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
 use crate::host::Host;
 use crate::host::memory::Log;
 use crate::plan::Plan;
@@ -10,8 +10,19 @@ use crate::plan::program::Program;
 
 const FOLDER: &str = "operations";
 
+fn folder(operation: OperationId) -> String {
+    format!("{:04}", operation.0)
+}
+
 fn name(operation: OperationId, piece: &str) -> String {
-    format!("{FOLDER}/{:04}/{piece}", operation.0)
+    format!("{FOLDER}/{}/{piece}", folder(operation))
+}
+
+/// The operation that a folder is named after; another spelling of a number is no name.
+fn operation(name: &str) -> Option<OperationId> {
+    name.parse::<OperationId>()
+        .ok()
+        .filter(|o| folder(*o) == name)
 }
 
 /// Every operation of a host, oldest first.
@@ -26,7 +37,7 @@ impl History {
     pub fn read(host: &Host) -> Result<History> {
         let mut journals = Vec::new();
         for entry in host.memory.list(FOLDER)? {
-            let Ok(operation) = entry.parse::<OperationId>() else {
+            let Some(operation) = operation(&entry) else {
                 continue;
             };
             let piece = name(operation, "journal");
@@ -47,6 +58,7 @@ impl History {
                 journals.push(journal);
             }
         }
+        journals.sort_by_key(|j| j.operation);
         Ok(History(journals))
     }
 
@@ -56,7 +68,7 @@ impl History {
 
     /// The newest operation, if it neither ended nor was superseded.
     pub fn open(&self) -> Option<&Journal> {
-        self.newest().filter(|j| j.ending().is_none())
+        self.newest().filter(|j| !j.closed())
     }
 
     /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
@@ -83,7 +95,8 @@ impl History {
         let folders = host.memory.list(FOLDER)?;
         let given = folders
             .iter()
-            .filter_map(|f| f.parse::<u32>().ok())
+            .filter_map(|f| operation(f))
+            .map(|o| o.0)
             .max()
             .unwrap_or(0);
         Ok(OperationId(given + 1))
@@ -188,9 +201,8 @@ impl Writer {
         Ok(())
     }
 
-    pub fn close(&mut self, host: &Host, ending: Ending) -> Result<()> {
+    pub fn close(&mut self, host: &Host) -> Result<()> {
         self.append(&Record::Closed {
-            ending,
             at: host.clock.now(),
         })?;
         self.sync()

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use tmkms_core::chain_id::ChainId;
 
 use super::{ChainFile, ChainMove, Height, Input, Move, Request};
+use crate::content::Fingerprint;
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
-use crate::kms::tmkms;
 use crate::naming;
 use crate::render::config::Wanted;
 use files::Files;
@@ -21,6 +21,7 @@ pub struct Draft {
     pub from: Option<ChainId>,
     pub moves: Vec<Move>,
     pub inputs: Vec<Input>,
+    pub binaries: BTreeMap<PathBuf, Fingerprint>,
     pub heights: Vec<Height>,
     /// What stood in a decision's way.
     pub findings: Vec<Finding>,
@@ -49,6 +50,7 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
         from: None,
         moves: Vec::new(),
         inputs: Vec::new(),
+        binaries: BTreeMap::new(),
         heights: Vec::new(),
         findings: Vec::new(),
     };
@@ -61,14 +63,12 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
             Ok(moving) => draft.moves.push(moving),
             Err(finding) => draft.findings.push(*finding),
         }
-        draft
-            .heights
-            .extend(signer.chains.iter().map(|chain| Height {
-                signer: signer.name().to_owned(),
-                chain: chain.id.clone(),
-                state_file: chain.state_file.clone(),
-                reading: chain.state.clone(),
-            }));
+        if let (Some(program), Some(binary)) = (signer.unit.exec.first(), &signer.binary) {
+            draft
+                .binaries
+                .insert(PathBuf::from(program), binary.clone());
+        }
+        draft.heights.extend(Height::of(signer));
     }
     draft.from = Some(from);
     draft.inputs = inputs.into_values().collect();
@@ -209,34 +209,28 @@ fn taken(signer: &Signer, path: &Path, message: String) -> Box<Finding> {
 }
 
 fn chain_moves(signer: &Signer, request: &Request, from: &ChainId, suffix: &str) -> Vec<ChainMove> {
-    let directory = &signer.unit.working_directory;
-    let view = &signer.config.view;
-    let pairs = signer.chains.iter().zip(&view.chains);
+    let pairs = signer.chains.iter().zip(&signer.config.view.chains);
     pairs
         .filter(|(chain, _)| chain.id == from.as_str())
         .map(|(chain, written)| {
-            let new_state = match &written.state_file {
-                Some(path) => naming::path(&path.value, suffix),
+            let old_name = chain
+                .state_file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
+            let new_name = match &written.state_file {
+                Some(_) => naming::file_name(&old_name, suffix),
                 None => format!("{}_priv_validator_state.json", request.new_chain),
             };
-            ChainMove {
-                old: chain_file(chain),
-                new: ChainFile {
-                    chain: request.new_chain.to_string(),
-                    state_file: tmkms::absolute(&new_state, directory),
-                    keys: chain.keys.clone(),
-                },
-            }
+            let old = ChainFile::of(chain);
+            let new = ChainFile {
+                chain: request.new_chain.to_string(),
+                state_file: chain.state_file.with_file_name(new_name),
+                keys: chain.keys.clone(),
+            };
+            ChainMove { old, new }
         })
         .collect()
-}
-
-fn chain_file(chain: &crate::inventory::SignerChain) -> ChainFile {
-    ChainFile {
-        chain: chain.id.clone(),
-        state_file: chain.state_file.clone(),
-        keys: chain.keys.clone(),
-    }
 }
 
 fn stays(signer: &Signer, from: &ChainId) -> Vec<ChainFile> {
@@ -244,6 +238,6 @@ fn stays(signer: &Signer, from: &ChainId) -> Vec<ChainFile> {
         .chains
         .iter()
         .filter(|c| c.id != from.as_str())
-        .map(chain_file)
+        .map(ChainFile::of)
         .collect()
 }

@@ -69,15 +69,16 @@ pub enum Action {
         units: Vec<UnitName>,
         links: Vec<PathBuf>,
     },
+    /// The manager itself says that the markers bar these units (rule S12: a drop-in on disk proves nothing).
+    CheckFenced {
+        units: Vec<UnitName>,
+    },
     Stop {
         unit: UnitName,
     },
-    /// Proves that the unit is inactive, its control group empty and nothing else runs on these configs (rule S4).
-    /// `other` is the signer's other unit, whose own process doesn't count.
+    /// Proves that the unit is inactive, its control group empty, and that nothing but known signers runs (rule S4).
     ProveStopped {
         unit: UnitName,
-        other: UnitName,
-        configs: Vec<PathBuf>,
     },
     /// Puts the state files' bytes into the journal and makes the files durable (rule S5).
     Record {

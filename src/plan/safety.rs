@@ -4,10 +4,12 @@
 mod places;
 mod states;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use tmkms_core::protocol::{Support, support};
+
+pub use states::startable;
 
 use super::decide::Draft;
 use super::{ChainFile, Height, Move, Observed, Plan, Request};
@@ -15,6 +17,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, Signer, StateReading};
 use crate::ledger::{Ledger, share_key};
 use crate::render::config::protocol_after;
+use crate::unit::UnitName;
 
 /// What stands where a plan wants to write, and what its new state files say.
 #[derive(Clone, Debug, Default)]
@@ -58,10 +61,9 @@ pub fn judge(
         ledger,
     };
     let mut findings = draft.findings;
-    findings.extend(inventory.problems.iter().cloned());
     findings.extend(units(&case));
-    findings.extend(keys(&case));
-    findings.extend(strays(inventory));
+    findings.extend(keys(&runners_now(inventory)));
+    findings.extend(against(inventory, &draft.moves, Side::New));
     findings.extend(protocols(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
@@ -93,6 +95,7 @@ pub fn judge(
         from: draft.from,
         moves: draft.moves,
         inputs: draft.inputs,
+        binaries: draft.binaries,
         observed: Observed {
             host: inventory.host.clone(),
             at: inventory.observed_at,
@@ -171,34 +174,89 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-/// What a signer signs after the plan's effects.
-fn after<'a>(case: &'a Case<'_>, signer: &'a Signer) -> Vec<ChainFile> {
-    match case.moves.iter().find(|m| m.old == signer.unit.name) {
-        Some(moving) => moving.new_chains().cloned().collect(),
-        None => before(signer),
-    }
+/// A unit that may run, and what it signs then.
+pub(super) struct Runner<'a> {
+    unit: &'a UnitName,
+    config: &'a Path,
+    files: Vec<ChainFile>,
 }
 
-fn before(signer: &Signer) -> Vec<ChainFile> {
-    let chains = signer.chains.iter().map(|c| ChainFile {
-        chain: c.id.clone(),
-        state_file: c.state_file.clone(),
-        keys: c.keys.clone(),
+/// Which of a plan's units are to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Old,
+    New,
+}
+
+/// What every signer signs, in the order of its config.
+fn signs(signer: &Signer) -> Vec<ChainFile> {
+    signer.chains.iter().map(ChainFile::of).collect()
+}
+
+/// The units that run now or may at the next boot.
+fn runners_now(inventory: &Inventory) -> Vec<Runner<'_>> {
+    let runners = inventory.current().map(|s| Runner {
+        unit: &s.unit.name,
+        config: &s.config.path,
+        files: signs(s),
     });
-    chains.collect()
+    runners.collect()
 }
 
-/// Rule S1: one key signs one chain from one signer, now and after the plan.
-fn keys(case: &Case<'_>) -> Vec<Finding> {
+/// The units that run once a program has ended: the plan's on one side, and every other current one.
+fn runners_after<'a>(inventory: &'a Inventory, moves: &'a [Move], side: Side) -> Vec<Runner<'a>> {
+    let planned = moves.iter().map(|m| match side {
+        Side::Old => Runner {
+            unit: &m.old,
+            config: &m.old_config,
+            files: m.old_chains().cloned().collect(),
+        },
+        Side::New => Runner {
+            unit: &m.new,
+            config: &m.new_config,
+            files: m.new_chains().cloned().collect(),
+        },
+    });
+    let mut runners: Vec<Runner<'_>> = planned.collect();
+    let of_plan = |unit: &UnitName| moves.iter().any(|m| &m.old == unit || &m.new == unit);
+    runners.extend(
+        runners_now(inventory)
+            .into_iter()
+            .filter(|r| !of_plan(r.unit)),
+    );
+    runners
+}
+
+/// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
+/// on with it, and for the way back.
+pub fn against(inventory: &Inventory, moves: &[Move], side: Side) -> Vec<Finding> {
+    let mut findings = keys(&runners_after(inventory, moves, side));
+    findings.extend(strays(inventory));
+    findings.extend(inventory.problems.iter().cloned());
+    findings
+}
+
+/// The units that may run while a program does: those that were judged.
+pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeSet<UnitName> {
+    let planned = moves.iter().flat_map(|m| [m.old.clone(), m.new.clone()]);
+    planned
+        .chain(inventory.current().map(|s| s.unit.name.clone()))
+        .collect()
+}
+
+/// Rules S1 and S2 among units that may run: no two with one key on one chain, no two with one state file.
+fn keys(runners: &[Runner<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let signers: Vec<&Signer> = case.inventory.current().collect();
-    for (n, a) in signers.iter().enumerate() {
-        for b in &signers[n + 1..] {
-            for (files_a, files_b) in [(before(a), before(b)), (after(case, a), after(case, b))] {
-                for (file_a, file_b) in pairs(&files_a, &files_b) {
-                    if file_a.chain != file_b.chain || !share_key(&file_a.keys, &file_b.keys) {
-                        continue;
-                    }
+    for (n, a) in runners.iter().enumerate() {
+        for b in &runners[n + 1..] {
+            for (file_a, file_b) in pairs(&a.files, &b.files) {
+                let finding = |code, message| {
+                    Finding::block(code, message)
+                        .of(a.unit.signer())
+                        .at(a.config)
+                        .remedy("stop and disable one of the two before anything else")
+                };
+                if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
                     let key = file_a
                         .keys
                         .first()
@@ -207,21 +265,23 @@ fn keys(case: &Case<'_>) -> Vec<Finding> {
                     let message = format!(
                         "{key} signs {} from {} and from {} ({}): a double signature waiting",
                         file_a.chain,
-                        a.unit.name,
-                        b.unit.name,
-                        b.config.path.display()
+                        a.unit,
+                        b.unit,
+                        b.config.display()
                     );
-                    findings.push(
-                        Finding::block(Code::KeyShared, message)
-                            .of(a.name())
-                            .at(&a.config.path)
-                            .remedy("stop and disable one of the two before anything else"),
+                    findings.push(finding(Code::KeyShared, message));
+                } else if file_a.state_file == file_b.state_file {
+                    let message = format!(
+                        "{} and {} would keep their state in the one file {}",
+                        a.unit,
+                        b.unit,
+                        file_a.state_file.display()
                     );
+                    findings.push(finding(Code::StateShared, message));
                 }
             }
         }
     }
-    findings.dedup();
     findings
 }
 
@@ -233,7 +293,7 @@ fn pairs<'a>(
 }
 
 /// Rule S4: every signing process is the main process of a known unit.
-pub fn strays(inventory: &Inventory) -> Vec<Finding> {
+fn strays(inventory: &Inventory) -> Vec<Finding> {
     let known = |pid: u32| inventory.signers.iter().any(|s| s.unit.run.main_pid == pid);
     let strays = inventory.processes.iter().filter(|p| !known(p.pid));
     strays

@@ -70,6 +70,16 @@ pub fn stage(plan: &Plan) -> Program {
         Action::Reload,
         "systemd reads the new units and drop-ins",
     ));
+    let units = plan
+        .moves
+        .iter()
+        .flat_map(|m| [m.new.clone(), m.old.clone()])
+        .collect();
+    steps.push(step(
+        "stage/fenced",
+        Action::CheckFenced { units },
+        "what systemd hasn't loaded keeps nothing apart",
+    ));
     Program {
         before: steps,
         ..Program::default()
@@ -114,13 +124,16 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
                 ));
             }
         }
-        steps.push(step(
-            id("open-new"),
-            Action::OpenFence {
-                unit: moving.new.clone(),
-            },
-            "there is no new unit left to keep from starting",
-        ));
+        // Another plan may have staged the unit: then its fence stays closed.
+        if written.contains(&ManagedPath::fence(&moving.new)) {
+            steps.push(step(
+                id("open-new"),
+                Action::OpenFence {
+                    unit: moving.new.clone(),
+                },
+                "there is no new unit left to keep from starting",
+            ));
+        }
     }
     for (n, path) in ManagedPath::fence_folders().into_iter().enumerate().rev() {
         if written.contains(&path) {
@@ -150,12 +163,12 @@ struct Way<'a> {
     take: &'a UnitName,
     leave_word: &'static str,
     take_word: &'static str,
+    start: bool,
     leave_files: Vec<ChainFile>,
     take_files: Vec<ChainFile>,
 }
 
 fn lane(moving: &Move, way: Way<'_>) -> Lane {
-    let configs = vec![moving.old_config.clone(), moving.new_config.clone()];
     let id = |name: &str, word: &str| format!("{}/{name}-{word}", moving.signer);
     let (leave, take) = (way.leave_word, way.take_word);
     let mut steps = vec![
@@ -165,6 +178,13 @@ fn lane(moving: &Move, way: Way<'_>) -> Lane {
                 unit: way.leave.clone(),
             },
             "from here on a boot, a crash-loop or a hand can't start it again",
+        ),
+        step(
+            id("fenced", leave),
+            Action::CheckFenced {
+                units: vec![way.leave.clone()],
+            },
+            "the marker counts only where systemd heeds it",
         ),
         step(
             id("stop", leave),
@@ -177,8 +197,6 @@ fn lane(moving: &Move, way: Way<'_>) -> Lane {
             id("prove", leave),
             Action::ProveStopped {
                 unit: way.leave.clone(),
-                other: way.take.clone(),
-                configs,
             },
             "two signers of one key are a double signature",
         ),
@@ -204,7 +222,7 @@ fn lane(moving: &Move, way: Way<'_>) -> Lane {
             "the other unit is proven dead",
         ),
     ];
-    if moving.start {
+    if way.start {
         let unit = way.take.clone();
         steps.push(step(
             id("start", take),
@@ -277,6 +295,7 @@ pub fn switch(plan: &Plan) -> Program {
                 take: &m.new,
                 leave_word: "old",
                 take_word: "new",
+                start: m.start,
                 leave_files: m.old_chains().cloned().collect(),
                 take_files: m.new_chains().cloned().collect(),
             },
@@ -289,8 +308,9 @@ pub fn switch(plan: &Plan) -> Program {
     }
 }
 
-/// The mirror image of [`switch`]: staged files stay, inert.
-pub fn back(plan: &Plan) -> Program {
+/// The mirror image of [`switch`]: staged files stay, inert. `running` are the new units that run now: their signers
+/// are started again on the old units even where those didn't run before.
+pub fn back(plan: &Plan, running: &BTreeSet<UnitName>) -> Program {
     let (before, after) = around(plan, "back", false);
     let lanes = plan.moves.iter().map(|m| {
         lane(
@@ -300,6 +320,7 @@ pub fn back(plan: &Plan) -> Program {
                 take: &m.old,
                 leave_word: "new",
                 take_word: "old",
+                start: m.start || running.contains(&m.new),
                 leave_files: m.new_chains().cloned().collect(),
                 take_files: m.old_chains().cloned().collect(),
             },

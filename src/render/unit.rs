@@ -5,7 +5,8 @@ use std::path::Path;
 use tmkms_core::edit::Edit;
 
 use crate::content::Change;
-use crate::unit::{UnitText, line_of};
+use crate::kms::tmkms::CONFIG_VARIABLE;
+use crate::unit::{UnitText, line_of, split_words};
 
 /// A path that moves, and why.
 pub struct Moved<'a> {
@@ -56,6 +57,35 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
     }
     changes.sort_by_key(|c| c.edit.span.start);
     Ok(changes)
+}
+
+/// The text with the values cut out that may be secrets: environment and credentials, but not tmkms' own variable.
+///
+/// # Errors
+/// The text can't be read.
+pub fn without_secrets(text: &str) -> Result<String, String> {
+    const SECRET: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
+    let parsed = UnitText::parse(text).map_err(|e| e.to_string())?;
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for setting in parsed
+        .settings
+        .iter()
+        .filter(|s| SECRET.contains(&s.key.as_str()))
+    {
+        let words = split_words(&setting.value).unwrap_or_default();
+        let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));
+        if !words.is_empty() && words.iter().all(own) {
+            continue;
+        }
+        let entry = &text[setting.span.clone()];
+        let value = entry.find('=').map_or(entry.len(), |at| at + 1);
+        out.push_str(&text[done..setting.span.start + value]);
+        out.push_str("<secret>\n");
+        done = setting.span.end;
+    }
+    out.push_str(&text[done..]);
+    Ok(out)
 }
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
@@ -126,6 +156,16 @@ mod tests {
             new,
             "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
              ReadWritePaths=-/k/a.v3.toml /k/a.toml.bak\nBindPaths=/k/a.v3.toml:/x\n"
+        );
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_cut_out() {
+        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n";
+        let plain = without_secrets(text).unwrap();
+        assert_eq!(
+            plain,
+            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n"
         );
     }
 

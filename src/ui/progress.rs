@@ -109,6 +109,7 @@ fn doing(action: &Action) -> String {
         Action::Reload => "systemd reads its units again".into(),
         Action::Enable { units, .. } => format!("enabling {} units", units.len()),
         Action::Disable { units, .. } => format!("disabling {} units", units.len()),
+        Action::CheckFenced { .. } => "checking the fence".into(),
         Action::Stop { unit } => format!("stopping {unit}"),
         Action::ProveStopped { unit, .. } => format!("proving that {unit} is stopped"),
         Action::Record { .. } => "recording how far it signed".into(),

@@ -66,6 +66,9 @@ impl Model {
             None => {
                 for unit in model.enabled()? {
                     let run = model.a_run();
+                    if let Ok(barred) = model.barred_on_disk(&unit) {
+                        model.running.loaded.insert(unit.clone(), barred);
+                    }
                     model.running.units.insert(unit, run);
                 }
             }
@@ -146,11 +149,21 @@ impl Model {
 
     fn drop_ins(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for folder in UNIT_PATH.iter().rev() {
-            let folder = Path::new(folder).join(format!("{unit}.d"));
-            for name in self.world.list(&folder)? {
-                if name.ends_with(".conf") {
-                    found.insert(name.clone(), folder.join(name));
+        // Less specific folders first, so that the unit's own drop-in of a name wins (systemd.unit(5)).
+        let mut names = vec!["service".to_owned()];
+        let dashes = unit
+            .stem()
+            .match_indices('-')
+            .map(|(at, _)| &unit.stem()[..=at]);
+        names.extend(dashes.map(|prefix| format!("{prefix}.service")));
+        names.push(unit.to_string());
+        for name in names {
+            for folder in UNIT_PATH.iter().rev() {
+                let folder = Path::new(folder).join(format!("{name}.d"));
+                for name in self.world.list(&folder)? {
+                    if name.ends_with(".conf") {
+                        found.insert(name.clone(), folder.join(name));
+                    }
                 }
             }
         }
@@ -177,17 +190,53 @@ impl Model {
         Ok((fragment, drop_ins, text))
     }
 
+    /// The manager reads every unit that it has loaded again.
+    pub fn reload(&mut self) -> Result<()> {
+        let units: Vec<UnitName> = self.running.loaded.keys().cloned().collect();
+        for unit in units {
+            match self.barred_on_disk(&unit) {
+                Ok(barred) => self.running.loaded.insert(unit, barred),
+                Err(_) => self.running.loaded.remove(&unit),
+            };
+        }
+        self.save()
+    }
+
+    fn barred_on_disk(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
+        let (_, _, text) = self.effective(unit)?;
+        let asserted = text.list("Unit", "AssertPathExists");
+        Ok(asserted
+            .iter()
+            .filter_map(|a| a.value.strip_prefix('!'))
+            .map(PathBuf::from)
+            .collect())
+    }
+
+    /// What bars a start, as loaded; a unit that isn't loaded yet is read now.
+    fn barred_by(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
+        match self.running.loaded.get(unit) {
+            Some(barred) => Ok(barred.clone()),
+            None => self.barred_on_disk(unit),
+        }
+    }
+
     pub fn view(&self, unit: &UnitName) -> Result<UnitView> {
         let (fragment, drop_ins, text) = self.effective(unit)?;
         let explain = |e: String| anyhow::anyhow!("{}: {e}", fragment.display());
         let words = |value: &str| -> Result<Vec<String>> {
             split_words(&expand(value, unit).map_err(explain)?).map_err(explain)
         };
-        let exec: Vec<Vec<String>> = text
-            .list("Service", "ExecStart")
-            .iter()
-            .map(|s| words(s.value.trim_start_matches(['-', '@', ':', '+', '!'])))
-            .collect::<Result<_>>()?;
+        let mut exec = Vec::new();
+        for setting in text.list("Service", "ExecStart") {
+            let line = setting.value.trim_start_matches(['-', '@', ':', '+', '!']);
+            let prefix = &setting.value[..setting.value.len() - line.len()];
+            let mut argv = words(line)?;
+            // After `@` the second word is only what the program is told that its name is.
+            if prefix.contains('@') && argv.len() > 1 {
+                argv.remove(1);
+            }
+            exec.push(argv);
+        }
         let mut environment = Vec::new();
         for setting in text.list("Service", "Environment") {
             environment.extend(words(&setting.value)?);
@@ -197,11 +246,11 @@ impl Model {
         Ok(UnitView {
             name: unit.clone(),
             exec,
-            kind: text.last("Service", "Type").unwrap_or("simple").to_owned(),
             user: text.last("Service", "User").unwrap_or("").to_owned(),
             working_directory: PathBuf::from(directory),
             environment,
-            needs_reload: false,
+            needs_reload: self.barred_by(unit)? != self.barred_on_disk(unit)?,
+            barred_by: self.barred_by(unit)?,
             run: self.run_state(unit),
             fragment,
             drop_ins,
@@ -250,14 +299,10 @@ impl Model {
         if self.run_state(unit).active == "active" {
             return Ok("done".into());
         }
-        let (_, _, text) = self.effective(unit)?;
-        for assertion in text.list("Unit", "AssertPathExists") {
-            let (negated, path) = match assertion.value.strip_prefix('!') {
-                Some(path) => (true, path),
-                None => (false, assertion.value.as_str()),
-            };
-            let exists = self.world.entry(Path::new(path))?.is_some();
-            if exists == negated {
+        let barred = self.barred_by(unit)?;
+        self.running.loaded.insert(unit.clone(), barred.clone());
+        for marker in barred {
+            if self.world.entry(&marker)?.is_some() {
                 return Ok("assert".into());
             }
         }

@@ -51,14 +51,9 @@ impl<'a> Files<'a> {
         text: &str,
         edits: Vec<Change>,
     ) -> Result<NewFile, Box<Finding>> {
-        let unreadable = |e: String| self.refuse(source, 1, e);
-        let content = render::derived(role, source, text, edits).map_err(unreadable)?;
-        let plain = render::without_secrets(role, text).map_err(unreadable)?;
-        let input = Input {
-            path: source.to_owned(),
-            text: plain,
-        };
-        self.inputs.insert(source.to_owned(), input);
+        let content =
+            render::derived(role, source, text, edits).map_err(|e| self.refuse(source, 1, e))?;
+        self.input(role, source, text)?;
         Ok(NewFile {
             role,
             path,
@@ -116,11 +111,21 @@ impl<'a> Files<'a> {
             naming::path(&named, self.wanted.suffix),
             "the new unit starts on the new config",
         )];
-        paths.extend(self.chains.iter().map(|c| {
-            let text = |path: &Path| path.to_string_lossy().into_owned();
-            let (old, new) = (text(&c.old.state_file), text(&c.new.state_file));
-            (old, new, "the unit names the state file")
-        }));
+        let from = self.wanted.from.as_str();
+        let moving = self
+            .signer
+            .config
+            .view
+            .chains
+            .iter()
+            .filter(|c| c.id.value == from);
+        for state_file in moving.filter_map(|c| c.state_file.as_ref()) {
+            // As the config spells it, which is how the unit would.
+            let old = tmkms::absolute(&state_file.value, &unit.working_directory);
+            let old = old.to_string_lossy().into_owned();
+            let new = naming::path(&old, self.wanted.suffix);
+            paths.push((old, new, "the unit names the state file"));
+        }
         let moved: Vec<Moved<'_>> = paths
             .iter()
             .map(|(from, to, why)| Moved { from, to, why })
@@ -140,24 +145,34 @@ impl<'a> Files<'a> {
         Err(self.refuse(&unit.fragment, 1, message))
     }
 
-    fn unit_texts(&self) -> Result<Vec<UnitSource<'a>>, Box<Finding>> {
+    fn unit_texts(&mut self) -> Result<Vec<UnitSource<'a>>, Box<Finding>> {
         let unit = &self.signer.unit;
-        let mut texts = vec![(
-            Role::Unit,
-            ManagedPath::unit(self.new),
-            unit.fragment.as_path(),
-            unit.text.as_str(),
-        )];
+        let (path, text) = (unit.fragment.as_path(), unit.text.as_str());
+        let mut texts = vec![(Role::Unit, ManagedPath::unit(self.new), path, text)];
         for (path, text) in unit.drop_ins.iter().zip(&unit.drop_in_texts) {
-            // A drop-in of a prefix or of all services is inherited by the new name.
-            let Some(file) = render::unit::own_drop_in(path, unit.name.as_str()) else {
-                continue;
-            };
-            let target = ManagedPath::other_drop_in(self.new, &file)
-                .map_err(|e| self.refuse(path, 1, e.to_string()))?;
-            texts.push((Role::DropIn, target, path, text));
+            match render::unit::own_drop_in(path, unit.name.as_str()) {
+                Some(file) => {
+                    let target = ManagedPath::other_drop_in(self.new, &file)
+                        .map_err(|e| self.refuse(path, 1, e.to_string()))?;
+                    texts.push((Role::DropIn, target, path, text));
+                }
+                // A drop-in of a prefix or of all services is inherited by the new name; a change of it still counts.
+                None => self.input(Role::DropIn, path, text)?,
+            }
         }
         Ok(texts)
+    }
+
+    fn input(&mut self, role: Role, path: &Path, text: &str) -> Result<(), Box<Finding>> {
+        let text = render::without_secrets(role, text).map_err(|e| self.refuse(path, 1, e))?;
+        self.inputs.insert(
+            path.to_owned(),
+            Input {
+                path: path.to_owned(),
+                text,
+            },
+        );
+        Ok(())
     }
 
     /// Every file that the signer's config names as state, key or password, before and after.

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::{Case, before};
+use super::{Case, signs};
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
-use crate::ledger::share_key;
+use crate::ledger::{Ledger, share_key};
 use crate::plan::{ChainFile, Move};
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {
@@ -14,7 +14,8 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     for moving in case.moves {
         if let Some(signer) = case.inventory.signer(&moving.old) {
             for chain in &signer.chains {
-                findings.extend(old_state(case, moving, &chain.state_file, &chain.state));
+                let (path, reading) = (&chain.state_file, &chain.state);
+                findings.extend(startable(case.ledger, &moving.signer, path, reading));
             }
         }
         for chain in &moving.chains {
@@ -26,22 +27,27 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-fn old_state(
-    case: &Case<'_>,
-    moving: &Move,
+/// What keeps a signer from going on with its state file: the rules for one that was signed with.
+pub fn startable(
+    ledger: &Ledger,
+    signer: &str,
     path: &Path,
     reading: &StateReading,
 ) -> Option<Finding> {
     let finding = |code, message: String, remedy: &str| {
         Some(
             Finding::block(code, message)
-                .of(&moving.signer)
+                .of(signer)
                 .at(path)
                 .remedy(remedy),
         )
     };
+    let known = ledger.highest(path);
+    let seen = known
+        .map(|k| format!("; a journal saw it at {k}"))
+        .unwrap_or_default();
     match reading {
-        StateReading::Read(state) => match case.ledger.highest(path) {
+        StateReading::Read(state) => match known {
             Some(highest) if *state < highest => finding(
                 Code::StateBehind,
                 format!("the state file is at {state}, and a journal saw it at {highest}"),
@@ -51,7 +57,7 @@ fn old_state(
         },
         StateReading::Missing => finding(
             Code::StateUnreadable,
-            "the state file is missing: tmkms would silently begin at height 0".into(),
+            format!("the state file is missing: tmkms would silently begin at height 0{seen}"),
             "find the file, or correct the config's path to it",
         ),
         StateReading::Link => finding(
@@ -61,7 +67,7 @@ fn old_state(
         ),
         StateReading::Unreadable(why) => finding(
             Code::StateUnreadable,
-            format!("the state file can't be read: {why}"),
+            format!("the state file can't be read: {why}{seen}"),
             "find out how far the key signed before you repair it; never begin a new one for this chain",
         ),
     }
@@ -117,23 +123,17 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
 
 /// Rule S2: the key never signed the new chain with another state file, as far as journals and configs know.
 fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
+    let other = |path: &Path| path != file.state_file;
     let by_journal = case
         .ledger
-        .state_file(&file.keys, &file.chain)
-        .map(Path::to_owned);
+        .state_files(&file.keys, &file.chain)
+        .find(|p| other(p));
     let by_config = || {
-        case.inventory
-            .signers
-            .iter()
-            .flat_map(before)
-            .find_map(|other| {
-                let same = other.chain == file.chain && share_key(&other.keys, &file.keys);
-                (same && other.state_file != file.state_file).then_some(other.state_file)
-            })
+        let files = case.inventory.signers.iter().flat_map(signs);
+        let same = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+        files.filter(same).map(|f| f.state_file).find(|p| other(p))
     };
-    let known = by_journal
-        .filter(|path| *path != file.state_file)
-        .or_else(by_config)?;
+    let known = by_journal.map(Path::to_owned).or_else(by_config)?;
     let message = format!(
         "this key's state for {} is kept in {}: a fresh file would be a double signature waiting",
         file.chain,
@@ -156,7 +156,7 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
             .iter()
             .find(|m| m.old == signer.unit.name || m.new == signer.unit.name);
         let name = moving.map_or(signer.unit.name.to_string(), |m| m.old.to_string());
-        owners.extend(before(signer).into_iter().map(|f| (name.clone(), f)));
+        owners.extend(signs(signer).into_iter().map(|f| (name.clone(), f)));
     }
     for moving in case.moves {
         owners.extend(
@@ -170,7 +170,9 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
         for (b, other) in &owners[n + 1..] {
             let two = a != b || file.chain != other.chain || !share_key(&file.keys, &other.keys);
             // A retired unit may name its successor's file; that is one signer's history.
-            let one_signer = signer_of(a) == signer_of(b) && file.chain == other.chain;
+            let one_signer = signer_of(a) == signer_of(b)
+                && file.chain == other.chain
+                && share_key(&file.keys, &other.keys);
             if file.state_file == other.state_file && two && !one_signer {
                 let message = format!(
                     "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",

@@ -1,0 +1,253 @@
+//! Reads one signer: its unit as the manager means it, its config, its chains and state files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tmkms_core::config::{Config, KeyRef};
+use tmkms_core::protocol::TmkmsVersion;
+
+use super::{Versions, state};
+use crate::content::Fingerprint;
+use crate::finding::{Code, Finding, Severity};
+use crate::host::{Entry, Files, Host, UnitView};
+use crate::inventory::{ConfigFile, Signer, SignerChain, Unit};
+use crate::kms::tmkms;
+use crate::paths::{DROP_IN, ManagedPath};
+use crate::unit::{UnitName, UnitText};
+
+/// What the host's tmkms binaries said, each asked once for each user that runs it.
+pub struct Binaries {
+    versions: Versions,
+    known: BTreeMap<(PathBuf, String), (Option<TmkmsVersion>, Option<Fingerprint>)>,
+}
+
+impl Binaries {
+    pub fn new(versions: Versions) -> Binaries {
+        Binaries {
+            versions,
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn about(
+        &mut self,
+        host: &mut Host,
+        program: &Path,
+        user: &str,
+    ) -> (Option<TmkmsVersion>, Option<Fingerprint>) {
+        if self.versions == Versions::Skip {
+            return (None, None);
+        }
+        let key = (program.to_owned(), user.to_owned());
+        let ask = || {
+            // What doesn't answer is unknown, which the plan says.
+            let version = host.processes.tmkms_version(program, user).ok().flatten();
+            (version, host.files.fingerprint(program).ok())
+        };
+        self.known.entry(key).or_insert_with(ask).clone()
+    }
+}
+
+/// Reads a unit that may be a signer; none where it starts no tmkms.
+///
+/// # Errors
+/// A finding: blocking where the unit runs or is enabled, a warning where it does neither.
+pub fn read(
+    host: &mut Host,
+    name: &UnitName,
+    links: Vec<PathBuf>,
+    binaries: &mut Binaries,
+) -> Result<Option<Signer>, Box<Finding>> {
+    let current = !links.is_empty() || host.services.run_state(name).is_ok_and(|r| r.is_up());
+    let read = match host.services.view(name) {
+        Ok(view) => from_view(host, view, links, binaries),
+        Err(e) => {
+            let message = format!("what {name} means can't be read: {e:#}");
+            let remedy = "mend the unit; until then kmsctl can't know which config it runs";
+            Err(finding(Code::UnitUnreadable, message, name.signer()).remedy(remedy))
+        }
+    };
+    read.map_err(|mut problem| {
+        problem.severity = if current {
+            Severity::Block
+        } else {
+            Severity::Warn
+        };
+        Box::new(problem)
+    })
+}
+
+fn finding(code: Code, message: impl Into<String>, signer: &str) -> Finding {
+    Finding::block(code, message).of(signer)
+}
+
+fn from_view(
+    host: &mut Host,
+    view: UnitView,
+    links: Vec<PathBuf>,
+    binaries: &mut Binaries,
+) -> Result<Option<Signer>, Finding> {
+    let starts: Vec<&Vec<String>> = view.exec.iter().filter(|e| tmkms::is_start(e)).collect();
+    let argv = match starts[..] {
+        [] => return Ok(None),
+        [argv] => argv.clone(),
+        _ => {
+            let message = "the unit starts tmkms more than once";
+            let finding = finding(Code::UnitUnreadable, message, view.name.signer());
+            return Err(finding
+                .at(&view.fragment)
+                .remedy("give each signer a unit of its own"));
+        }
+    };
+    let files = &*host.files;
+    let (text, parsed) = unit_text(files, &view)?;
+    let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
+    let variable = tmkms::config_variable(&view.environment).map(str::to_owned);
+    let config_path = tmkms::config_path(&argv, variable.as_deref(), &view.working_directory);
+    let config = config(files, &config_path)
+        .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
+    let chains = chains(files, &config.view, &view.working_directory);
+    let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
+    let own = ManagedPath::drop_in(&view.name);
+    let own_unread = matches!(files.entry(own.as_path()), Ok(Some(_)))
+        && !view.drop_ins.iter().any(|path| path == own.as_path());
+    let (version, binary) = binaries.about(host, Path::new(&argv[0]), &view.user);
+    Ok(Some(Signer {
+        unit: Unit {
+            name: view.name,
+            fragment: view.fragment,
+            text,
+            linked,
+            drop_ins,
+            drop_in_texts,
+            exec: argv,
+            user: view.user,
+            working_directory: view.working_directory,
+            config_variable: variable,
+            needs_reload: view.needs_reload && !own_unread,
+            links,
+            run: view.run,
+        },
+        config,
+        chains,
+        version,
+        binary,
+    }))
+}
+
+fn unit_text(files: &dyn Files, view: &UnitView) -> Result<(String, UnitText), Finding> {
+    let text =
+        read_text(files, &view.fragment).map_err(|e| unreadable(view, &view.fragment, &e))?;
+    let parsed = UnitText::parse(&text)
+        .map_err(|e| unreadable(view, &view.fragment, &e.message).line(e.line))?;
+    Ok((text, parsed))
+}
+
+fn unreadable(view: &UnitView, path: &Path, why: &str) -> Finding {
+    let message = format!("the unit's text can't be read: {why}");
+    finding(Code::UnitUnreadable, message, view.name.signer())
+        .at(path)
+        .remedy("write it in a form that kmsctl reads, then plan again")
+}
+
+/// The unit's drop-ins but kmsctl's own, and their texts.
+fn drop_ins(files: &dyn Files, view: &UnitView) -> Result<(Vec<PathBuf>, Vec<String>), Finding> {
+    let foreign = |path: &&PathBuf| path.file_name().is_none_or(|name| name != DROP_IN);
+    let paths: Vec<PathBuf> = view.drop_ins.iter().filter(foreign).cloned().collect();
+    let mut texts = Vec::new();
+    for path in &paths {
+        texts.push(read_text(files, path).map_err(|e| unreadable(view, path, &e))?);
+    }
+    Ok((paths, texts))
+}
+
+/// Why a config gives no view.
+enum ConfigProblem {
+    Unreadable(String),
+    Invalid { line: usize, message: String },
+}
+
+impl ConfigProblem {
+    fn finding(self, view: &UnitView, path: &Path, unit: &UnitText) -> Finding {
+        match self {
+            ConfigProblem::Unreadable(why) => {
+                let message = format!(
+                    "it starts tmkms on {}, which can't be read: {why}",
+                    path.display()
+                );
+                let mut finding = finding(Code::ConfigUnreadable, message, view.name.signer());
+                finding.line = unit.list("Service", "ExecStart").last().map(|s| s.line);
+                finding.at(&view.fragment).remedy(
+                    "put the config there, or disable the unit if the signer is no longer wanted",
+                )
+            }
+            ConfigProblem::Invalid { line, message } => {
+                finding(Code::ConfigInvalid, message, view.name.signer())
+                    .at(path)
+                    .line(line)
+                    .remedy("mend the config: tmkms refuses it as well")
+            }
+        }
+    }
+}
+
+fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
+    let text = read_text(files, path).map_err(ConfigProblem::Unreadable)?;
+    let folder = files
+        .resolve(path.parent().unwrap_or(Path::new("/")))
+        .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
+    let view = Config::parse(&text).map_err(|e| ConfigProblem::Invalid {
+        line: e.line,
+        message: e.message.clone(),
+    })?;
+    Ok(ConfigFile {
+        path: path.to_owned(),
+        folder,
+        text,
+        view,
+    })
+}
+
+fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
+    let bytes = files.read(path).map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it isn't UTF-8".to_owned())
+}
+
+fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerChain> {
+    let chains = config.chains.iter().map(|chain| {
+        let written = tmkms::absolute(&config.state_file_or_default(chain), directory);
+        let state_file = link_free(files, &written);
+        SignerChain {
+            id: chain.id.value.clone(),
+            state: state(files, &state_file),
+            keys: keys(files, config, &chain.id.value, directory),
+            state_file,
+        }
+    });
+    chains.collect()
+}
+
+/// The one name of a file, whatever spelling led to it. Where its folder isn't there, there is no other name.
+fn link_free(files: &dyn Files, path: &Path) -> PathBuf {
+    match (
+        path.parent().map(|folder| files.resolve(folder)),
+        path.file_name(),
+    ) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// The keys that sign a chain, key files by their one name.
+fn keys(files: &dyn Files, config: &Config, chain: &str, directory: &Path) -> Vec<KeyRef> {
+    let keys = config.keys_for(chain).into_iter().map(|key| match key {
+        KeyRef::Softsign { path } => {
+            let path = link_free(files, &tmkms::absolute(&path, directory));
+            KeyRef::Softsign {
+                path: path.to_string_lossy().into_owned(),
+            }
+        }
+        other => other,
+    });
+    keys.collect()
+}

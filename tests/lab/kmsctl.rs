@@ -1,0 +1,154 @@
+//! The program under test in a machine, and what systemd itself says of the signers that it moves.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::fleet;
+use crate::machine::{Machine, Output, Running};
+
+/// The chain that the guide goes to.
+pub const NEW_CHAIN: &str = "commercio-3";
+pub const PROGRAM: &str = "/usr/local/bin/kmsctl";
+/// What kmsctl may take to come to a step.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Puts kmsctl into a root.
+pub fn install(root: &Path) -> Result<()> {
+    let to = root.join(PROGRAM.trim_start_matches('/'));
+    fs::copy(env!("CARGO_BIN_EXE_kmsctl"), to).context("copying kmsctl into the root")?;
+    Ok(())
+}
+
+/// Runs kmsctl as root, without a terminal.
+pub fn kmsctl(machine: &Machine, words: &[&str]) -> Result<Said> {
+    let argv: Vec<&str> = [PROGRAM].iter().chain(words).copied().collect();
+    let output = machine.run(&argv)?;
+    let words = words.join(" ");
+    Ok(Said { words, output })
+}
+
+/// One JSON document of kmsctl's.
+pub fn json(machine: &Machine, words: &[&str]) -> Result<Value> {
+    let said = kmsctl(machine, words)?.exits(0);
+    serde_json::from_str(&said.output.stdout).with_context(|| format!("reading {said:?}"))
+}
+
+/// What a run of kmsctl said.
+#[derive(Debug)]
+pub struct Said {
+    pub words: String,
+    pub output: Output,
+}
+
+impl Said {
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Said {
+        let Said { words, output } = &self;
+        assert_eq!(
+            output.code,
+            Some(code),
+            "kmsctl {words}\nstdout:\n{}\nstderr:\n{}",
+            output.stdout,
+            output.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Said {
+        let all = format!("{}{}", self.output.stdout, self.output.stderr);
+        for word in words {
+            assert!(
+                all.contains(word),
+                "{word:?} isn't said by kmsctl {} in:\n{all}",
+                self.words
+            );
+        }
+        self
+    }
+}
+
+/// Starts a verb and returns when it stands right before a step's effect; it stays there.
+pub fn held_before(machine: &Machine, step: &str, words: &[&str]) -> Result<Running> {
+    let hold = format!("KMSCTL_HOLD_BEFORE={step}");
+    let mut argv = vec!["env", &hold, PROGRAM];
+    argv.extend(words);
+    argv.extend(["--yes", "--json"]);
+    let mut running = machine.spawn(&argv)?;
+    comes_to(&mut running, step)?;
+    Ok(running)
+}
+
+/// Waits until a run with `--json` says that it is about to do a step.
+pub fn comes_to(running: &mut Running, step: &str) -> Result<()> {
+    let until = Instant::now() + SOON;
+    loop {
+        let said = running.said();
+        let doing = said.lines().any(|line| {
+            serde_json::from_str::<Value>(line)
+                .is_ok_and(|event| event["event"] == "doing" && event["step"] == step)
+        });
+        if doing {
+            return Ok(());
+        }
+        if let Some(status) = running.wait(Duration::from_millis(5))? {
+            bail!("{step} was never come to, {status}:\n{said}");
+        }
+        ensure!(Instant::now() < until, "{step} isn't come to:\n{said}");
+    }
+}
+
+/// The unit of signer N on the new chain.
+pub fn new_unit(number: u8) -> String {
+    fleet::unit_name(number).replace(".service", ".v3.service")
+}
+
+/// What systemd says of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitNow {
+    pub active: String,
+    /// The run: it changes with every start.
+    pub invocation: String,
+    pub main_pid: u32,
+    pub enabled: bool,
+}
+
+impl UnitNow {
+    pub fn runs(&self) -> bool {
+        self.active == "active" && self.main_pid != 0
+    }
+}
+
+/// Asks systemd about one unit.
+pub fn unit_now(machine: &Machine, unit: &str) -> Result<UnitNow> {
+    // `show` remembers from its last reload whether a unit is enabled; `is-enabled` looks at the links.
+    let said = machine.sh(&format!(
+        "systemctl show -p ActiveState,InvocationID,MainPID {unit}; echo Enabled=$(systemctl is-enabled {unit} 2>&1)"
+    ))?;
+    let value = |name: &str| {
+        said.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .with_context(|| format!("systemd says no {name} of {unit}: {said}"))
+    };
+    Ok(UnitNow {
+        active: value("ActiveState")?.to_owned(),
+        invocation: value("InvocationID")?.to_owned(),
+        main_pid: value("MainPID")?.parse().context("reading a pid")?,
+        enabled: value("Enabled")? == "enabled",
+    })
+}
+
+/// Waits for something that systemd does in its own time.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let until = Instant::now() + SOON;
+    while !holds()? {
+        ensure!(Instant::now() < until, "{what}: not within {SOON:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The tests that trust no model: a real systemd, real tmkms 0.12.2, validators that verify every signature.
+//!
+//! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
+
+mod fence;
+mod fleet;
+mod kmsctl;
+mod machine;
+mod night;
+mod parts;
+mod refusals;
+mod sampler;
+mod smoke;
+mod tree;
