@@ -310,3 +310,24 @@ fn two_at_once() {
     drop(first);
     host.kmsctl(&["apply", "--yes"]).exits(0);
 }
+
+#[test]
+fn a_fence_that_was_written_and_never_loaded_is_loaded_before_it_counts() {
+    for (verb, ends_new) in [("stage", false), ("apply", true)] {
+        let host = planned();
+        // From here on the manager has a memory of what it loaded.
+        host.kmsctl(&["stage", "--yes"]).exits(0);
+        host.kmsctl(&["unstage", "--yes"]).exits(0);
+        killed(&host, &["stage", "--yes", "--json"], "stage/reload");
+        let at = format!("stage killed before its reload, then {verb}");
+        all_right(host.kmsctl(&[verb, "--yes"]), &at);
+        let kept: serde_json::Value =
+            serde_json::from_str(&host.read("run/kmsctl/services.json")).unwrap();
+        let marker = "/etc/kmsctl/fence/tmkms-02.service.closed";
+        assert_eq!(
+            kept["loaded"]["tmkms-02.service"][0], marker,
+            "{at}: {kept}"
+        );
+        ends_on(&host, ends_new, &at);
+    }
+}

@@ -108,9 +108,12 @@ fn from_view(
         .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
     let chains = chains(files, &config.view, &view.working_directory);
     let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
-    let own = ManagedPath::drop_in(&view.name);
+    let (own, marker) = (
+        ManagedPath::drop_in(&view.name),
+        ManagedPath::fence(&view.name),
+    );
     let own_unread = matches!(files.entry(own.as_path()), Ok(Some(_)))
-        && !view.drop_ins.iter().any(|path| path == own.as_path());
+        && !view.barred_by.iter().any(|path| path == marker.as_path());
     let (version, binary) = binaries.about(host, Path::new(&argv[0]), &view.user);
     Ok(Some(Signer {
         unit: Unit {

@@ -97,14 +97,14 @@ fn a_way_back_cut_off_before_every_effect_goes_on() -> Result<()> {
     let mut machine = staged()?;
     let sampler = Sampler::start(&machine);
     for (step, right) in BACK {
-        kmsctl(&machine, &[&["apply"], &QUICK[..]].concat())?.exits(0);
-        ended(&mut machine, New)?;
-        cut_off(&mut machine, "rollback", step, right).with_context(|| at("rollback", step))?;
-        kmsctl(&machine, &["apply", "--yes"])?
-            .exits(3)
-            .says(&["`kmsctl rollback` goes on"]);
-        kmsctl(&machine, &[&["rollback"], &QUICK[..]].concat())?.exits(0);
-        ended(&mut machine, Old).with_context(|| at("rollback", step))?;
+        for (way, end) in [("apply", New), ("rollback", Old)] {
+            kmsctl(&machine, &[&["apply"], &QUICK[..]].concat())?.exits(0);
+            ended(&mut machine, New)?;
+            cut_off(&mut machine, "rollback", step, right).with_context(|| at("rollback", step))?;
+            let context = || format!("{}, then {way}", at("rollback", step));
+            kmsctl(&machine, &[&[way], &QUICK[..]].concat())?.exits(0);
+            ended(&mut machine, end).with_context(context)?;
+        }
     }
     sampler.stop()?.one_at_a_time()
 }
