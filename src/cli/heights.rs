@@ -18,7 +18,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         ui.note(&problem.to_string());
     }
     // A height that can't be read is unknown, and unknown is no success.
-    let unknown = heights.heights.iter().any(|h| h.height.is_none());
+    let unknown = heights.heights.iter().any(|h| h.reading.height.is_none());
     Ok(
         if unknown || inventory.problems.iter().any(|p| p.blocks()) {
             Exit::Refused

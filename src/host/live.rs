@@ -54,16 +54,8 @@ struct Proc;
 impl Processes for Proc {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
         let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
-            let entry = entry.context("reading /proc")?;
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|n| n.parse::<u32>().ok())
-            else {
-                continue;
-            };
-            if let Some(process) = signer_process(pid, &entry.path())? {
+        for (pid, folder) in running()? {
+            if let Some(process) = signer_process(pid, &folder)? {
                 found.push(process);
             }
         }
@@ -74,16 +66,8 @@ impl Processes for Proc {
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
         let component = format!("/{unit}");
         let mut pids = Vec::new();
-        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
-            let entry = entry.context("reading /proc")?;
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|n| n.parse::<u32>().ok())
-            else {
-                continue;
-            };
-            let Some(groups) = gone(std::fs::read_to_string(entry.path().join("cgroup")))
+        for (pid, folder) in running()? {
+            let Some(groups) = gone(std::fs::read_to_string(folder.join("cgroup")))
                 .with_context(|| format!("reading the control group of process {pid}"))?
             else {
                 continue;
@@ -150,6 +134,18 @@ impl Processes for Proc {
             _ => format!("uid {uid}"),
         }
     }
+}
+
+/// The processes there are now, with their folders in `/proc`.
+fn running() -> Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+        let entry = entry.context("reading /proc")?;
+        if let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) {
+            found.push((pid, entry.path()));
+        }
+    }
+    Ok(found)
 }
 
 fn below(path: &str, group: &str) -> bool {

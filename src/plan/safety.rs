@@ -1,21 +1,22 @@
 //! What speaks against a plan: rules S1, S2, S4, S6, S7 and S10 as findings, with the place, the reason and the remedy.
 //! Pure: judges what was observed, after the plan's effects.
 
+mod keys;
 mod places;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tmkms_core::protocol::{Support, support};
 
 pub use states::startable;
 
 use super::decide::Draft;
-use super::{ChainFile, Height, Move, Observed, Plan, Request};
+use super::{Height, Move, Observed, Plan, Request};
 use crate::finding::{Code, Finding, Severity};
-use crate::inventory::{Inventory, Signer, StateReading};
-use crate::ledger::{Ledger, share_key};
+use crate::inventory::{Inventory, StateReading};
+use crate::ledger::Ledger;
 use crate::render::config::protocol_after;
 use crate::unit::UnitName;
 
@@ -62,7 +63,7 @@ pub fn judge(
     };
     let mut findings = draft.findings;
     findings.extend(units(&case));
-    findings.extend(keys(&runners_now(inventory)));
+    findings.extend(keys::findings(&keys::now(inventory)));
     findings.extend(against(inventory, &draft.moves, Side::New));
     findings.extend(protocols(&case));
     findings.extend(states::findings(&case));
@@ -174,13 +175,6 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-/// A unit that may run, and what it signs then.
-pub(super) struct Runner<'a> {
-    unit: &'a UnitName,
-    config: &'a Path,
-    files: Vec<ChainFile>,
-}
-
 /// Which of a plan's units are to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -188,49 +182,10 @@ pub enum Side {
     New,
 }
 
-/// What every signer signs, in the order of its config.
-fn signs(signer: &Signer) -> Vec<ChainFile> {
-    signer.chains.iter().map(ChainFile::of).collect()
-}
-
-/// The units that run now or may at the next boot.
-fn runners_now(inventory: &Inventory) -> Vec<Runner<'_>> {
-    let runners = inventory.current().map(|s| Runner {
-        unit: &s.unit.name,
-        config: &s.config.path,
-        files: signs(s),
-    });
-    runners.collect()
-}
-
-/// The units that run once a program has ended: the plan's on one side, and every other current one.
-fn runners_after<'a>(inventory: &'a Inventory, moves: &'a [Move], side: Side) -> Vec<Runner<'a>> {
-    let planned = moves.iter().map(|m| match side {
-        Side::Old => Runner {
-            unit: &m.old,
-            config: &m.old_config,
-            files: m.old_chains().cloned().collect(),
-        },
-        Side::New => Runner {
-            unit: &m.new,
-            config: &m.new_config,
-            files: m.new_chains().cloned().collect(),
-        },
-    });
-    let mut runners: Vec<Runner<'_>> = planned.collect();
-    let of_plan = |unit: &UnitName| moves.iter().any(|m| &m.old == unit || &m.new == unit);
-    runners.extend(
-        runners_now(inventory)
-            .into_iter()
-            .filter(|r| !of_plan(r.unit)),
-    );
-    runners
-}
-
 /// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
 /// on with it, and for the way back.
 pub fn against(inventory: &Inventory, moves: &[Move], side: Side) -> Vec<Finding> {
-    let mut findings = keys(&runners_after(inventory, moves, side));
+    let mut findings = keys::findings(&keys::after(inventory, moves, side));
     findings.extend(strays(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings
@@ -242,54 +197,6 @@ pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeSet<UnitName> {
     planned
         .chain(inventory.current().map(|s| s.unit.name.clone()))
         .collect()
-}
-
-/// Rules S1 and S2 among units that may run: no two with one key on one chain, no two with one state file.
-fn keys(runners: &[Runner<'_>]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (n, a) in runners.iter().enumerate() {
-        for b in &runners[n + 1..] {
-            for (file_a, file_b) in pairs(&a.files, &b.files) {
-                let finding = |code, message| {
-                    Finding::block(code, message)
-                        .of(a.unit.signer())
-                        .at(a.config)
-                        .remedy("stop and disable one of the two before anything else")
-                };
-                if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
-                    let key = file_a
-                        .keys
-                        .first()
-                        .map(ToString::to_string)
-                        .unwrap_or_default();
-                    let message = format!(
-                        "{key} signs {} from {} and from {} ({}): a double signature waiting",
-                        file_a.chain,
-                        a.unit,
-                        b.unit,
-                        b.config.display()
-                    );
-                    findings.push(finding(Code::KeyShared, message));
-                } else if file_a.state_file == file_b.state_file {
-                    let message = format!(
-                        "{} and {} would keep their state in the one file {}",
-                        a.unit,
-                        b.unit,
-                        file_a.state_file.display()
-                    );
-                    findings.push(finding(Code::StateShared, message));
-                }
-            }
-        }
-    }
-    findings
-}
-
-fn pairs<'a>(
-    a: &'a [ChainFile],
-    b: &'a [ChainFile],
-) -> impl Iterator<Item = (&'a ChainFile, &'a ChainFile)> {
-    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
 }
 
 /// Rule S4: every signing process is the main process of a known unit.

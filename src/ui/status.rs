@@ -41,11 +41,43 @@ pub struct SignerStatus {
 pub struct ChainStatus {
     pub id: String,
     pub state_file: PathBuf,
+    #[serde(flatten)]
+    pub reading: Reading,
+}
+
+/// A state file's point as plain numbers; all none, with the reason, where it can't be read.
+#[derive(Debug, Serialize)]
+pub struct Reading {
     pub height: Option<u64>,
     pub round: Option<u32>,
     pub step: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+}
+
+impl Reading {
+    fn of(reading: &StateReading) -> Reading {
+        let state = reading.height();
+        Reading {
+            height: state.map(|s| s.height),
+            round: state.map(|s| s.round),
+            step: state.map(|s| s.step),
+            unreadable: unreadable(reading),
+        }
+    }
+}
+
+impl std::fmt::Display for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.height, self.round, self.step) {
+            (Some(height), Some(round), Some(step)) => write!(f, "{height}/{round}/{step}"),
+            _ => write!(
+                f,
+                "unreadable ({})",
+                self.unreadable.as_deref().unwrap_or_default()
+            ),
+        }
+    }
 }
 
 /// The newest operation, while it is open.
@@ -72,11 +104,8 @@ pub struct HeightRow {
     pub signer: String,
     pub chain: String,
     pub state_file: PathBuf,
-    pub height: Option<u64>,
-    pub round: Option<u32>,
-    pub step: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unreadable: Option<String>,
+    #[serde(flatten)]
+    pub reading: Reading,
 }
 
 /// Why a reading has no height.
@@ -109,16 +138,10 @@ pub fn row(signer: &Signer, fence: Option<&'static str>) -> SignerStatus {
         chains: signer
             .chains
             .iter()
-            .map(|chain| {
-                let state = chain.state.height();
-                ChainStatus {
-                    id: chain.id.clone(),
-                    state_file: chain.state_file.clone(),
-                    height: state.map(|s| s.height),
-                    round: state.map(|s| s.round),
-                    step: state.map(|s| s.step),
-                    unreadable: unreadable(&chain.state),
-                }
+            .map(|chain| ChainStatus {
+                id: chain.id.clone(),
+                state_file: chain.state_file.clone(),
+                reading: Reading::of(&chain.state),
             })
             .collect(),
     }
@@ -127,17 +150,11 @@ pub fn row(signer: &Signer, fence: Option<&'static str>) -> SignerStatus {
 /// The heights of the current signers.
 pub fn heights(inventory: &Inventory) -> Heights {
     let rows = inventory.current().flat_map(|signer| {
-        signer.chains.iter().map(|chain| {
-            let state = chain.state.height();
-            HeightRow {
-                signer: signer.name().to_owned(),
-                chain: chain.id.clone(),
-                state_file: chain.state_file.clone(),
-                height: state.map(|s| s.height),
-                round: state.map(|s| s.round),
-                step: state.map(|s| s.step),
-                unreadable: unreadable(&chain.state),
-            }
+        signer.chains.iter().map(|chain| HeightRow {
+            signer: signer.name().to_owned(),
+            chain: chain.id.clone(),
+            state_file: chain.state_file.clone(),
+            reading: Reading::of(&chain.state),
         })
     });
     Heights {
@@ -166,22 +183,8 @@ pub fn text(status: &Status) -> String {
             ),
         );
         for chain in &row.chains {
-            match (chain.height, chain.round, chain.step) {
-                (Some(height), Some(round), Some(step)) => {
-                    line(
-                        &mut out,
-                        format_args!("  {}  height {height}/{round}/{step}", chain.id),
-                    );
-                }
-                _ => {
-                    let why = chain.unreadable.as_deref().unwrap_or_default();
-                    let file = chain.state_file.display();
-                    line(
-                        &mut out,
-                        format_args!("  {}  no height: {file}: {why}", chain.id),
-                    );
-                }
-            }
+            let reading = &chain.reading;
+            line(&mut out, format_args!("  {}  height {reading}", chain.id));
         }
     }
     super::plan::findings(&mut out, &status.problems);
@@ -198,13 +201,7 @@ pub fn text(status: &Status) -> String {
 pub fn heights_text(heights: &Heights) -> String {
     let mut out = String::new();
     for row in &heights.heights {
-        let height = match (row.height, row.round, row.step) {
-            (Some(height), Some(round), Some(step)) => format!("{height}/{round}/{step}"),
-            _ => format!(
-                "unreadable ({})",
-                row.unreadable.as_deref().unwrap_or_default()
-            ),
-        };
+        let height = &row.reading;
         let file = row.state_file.display();
         line(
             &mut out,

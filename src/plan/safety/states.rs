@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Case, signs};
+use super::Case;
+use super::keys::signs;
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
 use crate::ledger::{Ledger, share_key};

@@ -1,0 +1,100 @@
+//! Rules S1 and S2 among the units that run or may run: one key signs one chain from one of them, with one state file.
+
+use std::path::Path;
+
+use super::Side;
+use crate::finding::{Code, Finding};
+use crate::inventory::{Inventory, Signer};
+use crate::ledger::share_key;
+use crate::plan::{ChainFile, Move};
+use crate::unit::UnitName;
+
+/// A unit that may run, and what it signs then.
+pub struct Runner<'a> {
+    unit: &'a UnitName,
+    config: &'a Path,
+    files: Vec<ChainFile>,
+}
+
+/// What every signer signs, in the order of its config.
+pub fn signs(signer: &Signer) -> Vec<ChainFile> {
+    signer.chains.iter().map(ChainFile::of).collect()
+}
+
+/// The units that run now or may at the next boot.
+pub fn now(inventory: &Inventory) -> Vec<Runner<'_>> {
+    let runners = inventory.current().map(|s| Runner {
+        unit: &s.unit.name,
+        config: &s.config.path,
+        files: signs(s),
+    });
+    runners.collect()
+}
+
+/// The units that run once a program has ended: the plan's on one side, and every other current one.
+pub fn after<'a>(inventory: &'a Inventory, moves: &'a [Move], side: Side) -> Vec<Runner<'a>> {
+    let planned = moves.iter().map(|m| match side {
+        Side::Old => Runner {
+            unit: &m.old,
+            config: &m.old_config,
+            files: m.old_chains().cloned().collect(),
+        },
+        Side::New => Runner {
+            unit: &m.new,
+            config: &m.new_config,
+            files: m.new_chains().cloned().collect(),
+        },
+    });
+    let mut runners: Vec<Runner<'_>> = planned.collect();
+    let of_plan = |unit: &UnitName| moves.iter().any(|m| &m.old == unit || &m.new == unit);
+    runners.extend(now(inventory).into_iter().filter(|r| !of_plan(r.unit)));
+    runners
+}
+
+/// Rules S1 and S2 among units that may run: no two with one key on one chain, no two with one state file.
+pub fn findings(runners: &[Runner<'_>]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (n, a) in runners.iter().enumerate() {
+        for b in &runners[n + 1..] {
+            for (file_a, file_b) in pairs(&a.files, &b.files) {
+                let finding = |code, message| {
+                    Finding::block(code, message)
+                        .of(a.unit.signer())
+                        .at(a.config)
+                        .remedy("stop and disable one of the two before anything else")
+                };
+                if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
+                    let key = file_a
+                        .keys
+                        .first()
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
+                    let message = format!(
+                        "{key} signs {} from {} and from {} ({}): a double signature waiting",
+                        file_a.chain,
+                        a.unit,
+                        b.unit,
+                        b.config.display()
+                    );
+                    findings.push(finding(Code::KeyShared, message));
+                } else if file_a.state_file == file_b.state_file {
+                    let message = format!(
+                        "{} and {} would keep their state in the one file {}",
+                        a.unit,
+                        b.unit,
+                        file_a.state_file.display()
+                    );
+                    findings.push(finding(Code::StateShared, message));
+                }
+            }
+        }
+    }
+    findings
+}
+
+fn pairs<'a>(
+    a: &'a [ChainFile],
+    b: &'a [ChainFile],
+) -> impl Iterator<Item = (&'a ChainFile, &'a ChainFile)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
+}
