@@ -1,8 +1,10 @@
 //! The command line: what each verb takes, and one file a verb that runs it.
 
+mod abandon;
 mod apply;
 mod demo;
 mod heights;
+mod history;
 mod operation;
 mod plan;
 mod rollback;
@@ -34,7 +36,8 @@ const EXIT_CODES: &str = "Exit codes:
   2   the command line isn't complete
   3   refused: a rule, a blocking finding, no or several matching chains, changed inputs
   5   failed half-way: `kmsctl apply` resumes, `kmsctl rollback` undoes
-  10  `plan --detailed-exitcode` only: there are changes";
+  10  `plan --detailed-exitcode` only: there are changes
+  130 ended at once by a second Ctrl-C: the same as 5";
 
 #[derive(Debug, Args)]
 struct Global {
@@ -80,6 +83,10 @@ enum Verb {
     Apply(apply::ApplyArgs),
     /// Go back to the old chain
     Rollback(rollback::RollbackArgs),
+    /// Give up an interrupted operation where it stands; nothing is done or undone
+    Abandon(abandon::AbandonArgs),
+    /// Show what was done, when and by whom
+    History(history::HistoryArgs),
     /// Show services, chains, heights and what to do next
     Status,
     /// Show how far each signer signed
@@ -143,6 +150,8 @@ fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
         Verb::Unstage => unstage::run(&mut host()?, ui),
         Verb::Apply(args) => apply::run(&mut host()?, ui, args),
         Verb::Rollback(args) => rollback::run(&mut host()?, ui, args),
+        Verb::Abandon(args) => abandon::run(&mut host()?, ui, args),
+        Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
         Verb::Demo => demo::run(ui),

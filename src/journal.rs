@@ -102,8 +102,28 @@ pub enum Record {
         bytes: Option<String>,
         at: jiff::Timestamp,
     },
+    /// Given up by the operator where it stood; nothing was done or undone.
+    Abandoned {
+        by: String,
+        at: jiff::Timestamp,
+    },
     /// Done; nothing of it is left to do.
     Closed {
+        at: jiff::Timestamp,
+    },
+}
+
+/// How an operation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Neither done nor given up.
+    Open,
+    Done {
+        at: jiff::Timestamp,
+    },
+    Abandoned {
+        by: String,
         at: jiff::Timestamp,
     },
 }
@@ -151,10 +171,17 @@ impl Journal {
             .any(|r| matches!(r, Record::Intent { step } if steps.contains(step)))
     }
 
-    pub fn closed(&self) -> bool {
-        self.records
-            .iter()
-            .any(|r| matches!(r, Record::Closed { .. }))
+    /// How it stands.
+    pub fn ending(&self) -> Ending {
+        let last = self.records.iter().rev().find_map(|r| match r {
+            Record::Closed { at } => Some(Ending::Done { at: *at }),
+            Record::Abandoned { by, at } => Some(Ending::Abandoned {
+                by: by.clone(),
+                at: *at,
+            }),
+            _ => None,
+        });
+        last.unwrap_or(Ending::Open)
     }
 
     /// Reads a journal's bytes.

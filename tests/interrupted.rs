@@ -331,3 +331,30 @@ fn a_fence_that_was_written_and_never_loaded_is_loaded_before_it_counts() {
         ends_on(&host, ends_new, &at);
     }
 }
+
+#[test]
+fn an_abandoned_operation_is_closed_and_can_still_be_rolled_back() {
+    let host = planned();
+    host.kmsctl(&["abandon", "1", "--yes"])
+        .exits(3)
+        .says(&["none is"]);
+    killed(
+        &host,
+        &["apply", "--yes", "--json", "--parallel", "1"],
+        "tmkms-02/start-new",
+    );
+    let before = host.tree();
+    host.kmsctl(&["abandon", "2", "--yes"])
+        .exits(3)
+        .says(&["operation 1 (apply) is"]);
+    host.kmsctl(&["abandon", "1"]).exits(2).says(&["--yes"]);
+    host.kmsctl(&["abandon", "1", "--yes"]).exits(0);
+    assert_eq!(host.tree(), before, "nothing is done or undone");
+    assert_eq!(
+        host.json(&["status", "--json"])["operation"],
+        serde_json::Value::Null
+    );
+    host.kmsctl(&["history"]).says(&["abandoned"]);
+    all_right(host.kmsctl(&["rollback", "--yes"]), "after abandon");
+    ends_on(&host, false, "after abandon");
+}

@@ -245,6 +245,76 @@ fn the_next_upgrade_replaces_the_suffix() {
 }
 
 #[test]
+fn a_dry_run_shows_the_steps_and_does_none() {
+    let host = Host::of("commercio");
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(0);
+    let before = host.tree();
+    let said = host.kmsctl(&["apply", "--dry-run"]).exits(0);
+    let at = |step: &str| {
+        said.out
+            .find(step)
+            .unwrap_or_else(|| panic!("no {step} in {}", said.out))
+    };
+    let order = [
+        "stage/reload",
+        "switch/enable",
+        "tmkms-02/close-old",
+        "tmkms-02/prove-old",
+        "tmkms-02/start-new",
+    ];
+    assert!(
+        order.windows(2).all(|w| at(w[0]) < at(w[1])),
+        "{}",
+        said.out
+    );
+    assert_eq!(host.tree(), before);
+    let program = host.json(&["apply", "--dry-run", "--json"]);
+    assert_eq!(program["program"]["lanes"].as_array().unwrap().len(), 3);
+    host.kmsctl(&["history"])
+        .exits(0)
+        .says(&["Nothing was done"]);
+
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+    let switched = host.tree();
+    host.kmsctl(&["rollback", "--dry-run"])
+        .exits(0)
+        .says(&["tmkms-03/start-old"]);
+    assert_eq!(host.tree(), switched);
+}
+
+#[test]
+fn history_tells_what_was_done() {
+    let host = Host::of("commercio");
+    host.switched();
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    host.kmsctl(&["history"]).exits(0).says(&[
+        "1  apply  commercio-2_2 -> commercio-3, 3 signers",
+        "2  rollback",
+        "after 1: done",
+    ]);
+    let says = [
+        "commercio-2_2 was at 2233550/0/2",
+        "tmkms-01/stop-old",
+        "tmkms-03/watch-new",
+    ];
+    host.kmsctl(&["history", "1"]).exits(0).says(&says);
+    let all = host.json(&["history", "--json"]);
+    assert_eq!(all["operations"][1]["supersedes"], 1);
+    let one = host.json(&["history", "1", "--json"]);
+    assert!(
+        one["records"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["record"] == "state" && r["bytes"].is_string())
+    );
+    host.kmsctl(&["history", "7"])
+        .exits(3)
+        .says(&["no operation 7"]);
+}
+
+#[test]
 fn heights_are_for_a_pipe() {
     let host = Host::of("commercio");
     let heights = host.json(&["heights", "--json"]);

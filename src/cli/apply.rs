@@ -25,6 +25,9 @@ use crate::unit::UnitName;
 pub struct ApplyArgs {
     #[command(flatten)]
     plan: PlanFile,
+    /// Check everything and show the steps, and do none
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     watch: Watch,
 }
@@ -70,6 +73,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
             plan.request.new_chain
         ));
         return Ok(Exit::Done);
+    }
+    if args.dry_run {
+        return operation::dry_run(ui, &whole(&plan));
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -219,6 +225,17 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         open.operation, plan.request.new_chain
     );
     operation::judge(ui, findings, &what)?;
+    if args.dry_run {
+        let forward = open.verb == Verb::Rollback;
+        return operation::dry_run(
+            ui,
+            &if forward {
+                steps::switch(plan)
+            } else {
+                left(open)
+            },
+        );
+    }
     ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
         "Operation {} ({}, begun {}) was interrupted. Go on to {} with its {} signers?",

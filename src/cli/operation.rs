@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::plan;
 use crate::apply::{End, Run, Settings};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
 use crate::host::Host;
 use crate::host::memory::Lock;
@@ -261,6 +261,26 @@ pub fn judge(ui: Ui, mut findings: Vec<Finding>, what: &str) -> Result<(), Failu
         ui.note(text.trim());
     }
     Ok(())
+}
+
+/// Shows a program instead of performing it.
+pub fn dry_run(ui: Ui, program: &Program) -> Outcome {
+    if ui.json {
+        let document = serde_json::json!({ "format_version": 1, "program": program });
+        ui.json(&document)?;
+        return Ok(Exit::Done);
+    }
+    let mut out = String::new();
+    for step in program.steps() {
+        let doing = ui::progress::doing(&step.action);
+        ui::line(
+            &mut out,
+            format_args!("{}: {doing}: {}", step.id, step.because),
+        );
+    }
+    ui.out(&out)?;
+    ui.note("Nothing was done.");
+    Ok(Exit::Done)
 }
 
 /// Where each signer of a plan stands, a line each.

@@ -23,6 +23,9 @@ pub struct RollbackArgs {
     /// The operation to undo; the newest by default, and only that
     #[arg(value_name = "OPERATION")]
     operation: Option<OperationId>,
+    /// Check everything and show the steps, and do none
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     watch: Watch,
 }
@@ -47,6 +50,13 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         findings(host, plan, &inventory, &ledger),
         "the way back is blocked",
     )?;
+    if args.dry_run {
+        let program = resumed.map(|open| open.program.clone());
+        return operation::dry_run(
+            ui,
+            &program.unwrap_or_else(|| rollback::program(plan, &inventory)),
+        );
+    }
     if !ui.yes && !ui.json {
         ui.note(operation::standing(plan, &inventory).trim_end());
     }

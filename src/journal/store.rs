@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
+use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
 use crate::host::Host;
 use crate::host::memory::Log;
 use crate::plan::Plan;
@@ -68,7 +68,7 @@ impl History {
 
     /// The newest operation, if it neither ended nor was superseded.
     pub fn open(&self) -> Option<&Journal> {
-        self.newest().filter(|j| !j.closed())
+        self.newest().filter(|j| j.ending() == Ending::Open)
     }
 
     /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
@@ -147,34 +147,44 @@ impl Writer {
             plan: Box::new(opening.plan.clone()),
             program: Box::new(opening.program.clone()),
         })?;
-        let room =
-            writer.pending.len() as u64 + 4096 + 1024 * opening.program.steps().count() as u64;
         writer
-            .log
-            .reserve(room)
-            .with_context(|| format!("{}: no room for the operation's journal", path.display()))?;
+            .reserve(opening.program)
+            .with_context(|| path.display().to_string())?;
         writer.sync()?;
         Ok((writer, operation))
     }
 
     /// Goes on with an operation that a death left open; what was torn is cut off.
     pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
-        let log = host
-            .memory
-            .log(&name(journal.operation, "journal"), journal.length)?;
-        let written = 1 + journal.records.len() as u64;
-        let mut writer = Writer {
-            log,
-            written,
-            durable: written,
-            pending: Vec::new(),
-        };
+        let mut writer = Writer::at_end_of(host, journal)?;
+        writer.reserve(&journal.program)?;
         writer.append(&Record::Resumed {
             by: host.processes.operator(),
             at: host.clock.now(),
         })?;
         writer.sync()?;
         Ok(writer)
+    }
+
+    fn at_end_of(host: &Host, journal: &Journal) -> Result<Writer> {
+        let log = host
+            .memory
+            .log(&name(journal.operation, "journal"), journal.length)?;
+        let written = 1 + journal.records.len() as u64;
+        Ok(Writer {
+            log,
+            written,
+            durable: written,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Allocates room for a whole program's records and what waits to be written (rule S8).
+    fn reserve(&mut self, program: &Program) -> Result<()> {
+        let room = self.pending.len() as u64 + 4096 + 1024 * program.steps().count() as u64;
+        self.log
+            .reserve(room)
+            .context("no room for the operation's journal")
     }
 
     /// Adds a record; durable only after [`Writer::sync`].
@@ -199,6 +209,17 @@ impl Writer {
         self.log.sync().context("making the journal durable")?;
         self.durable = self.written;
         Ok(())
+    }
+
+    /// Closes an operation where it stands.
+    pub fn abandon(host: &Host, journal: &Journal) -> Result<()> {
+        let mut writer = Writer::at_end_of(host, journal)?;
+        let by = host.processes.operator();
+        writer.append(&Record::Abandoned {
+            by,
+            at: host.clock.now(),
+        })?;
+        writer.sync()
     }
 
     pub fn close(&mut self, host: &Host) -> Result<()> {

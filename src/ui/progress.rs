@@ -99,7 +99,8 @@ impl Progress {
     }
 }
 
-fn doing(action: &Action) -> String {
+/// What a step does, in a few words.
+pub fn doing(action: &Action) -> String {
     match action {
         Action::MakeFolder { path } => format!("making {path}"),
         Action::Write { path, .. } => format!("writing {path}"),
