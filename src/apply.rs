@@ -5,10 +5,11 @@
 //! the next event. What is so already is noted and passed over, which is all that resuming after a death needs. The
 //! loop decides nothing: the plan did.
 
-mod look;
+pub mod look;
 mod perform;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ pub struct Run<'a> {
     pub interrupt: &'a AtomicBool,
     pub events: &'a mut dyn FnMut(Event<'_>),
     /// The units that may run: those that were judged not to share a key or a state file with the ones that start.
-    pub known: BTreeSet<UnitName>,
+    pub known: BTreeMap<UnitName, PathBuf>,
     /// Processes found to be the main ones of known units.
     pub proven: BTreeSet<(u32, UnitName)>,
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.

@@ -35,7 +35,7 @@ const EXIT_CODES: &str = "Exit codes:
   1   failed; nothing changed, or everything is as before
   2   the command line isn't complete
   3   refused: a rule, a blocking finding, no or several matching chains, changed inputs
-  5   failed half-way: `kmsctl apply` resumes, `kmsctl rollback` undoes
+  5   failed half-way: `kmsctl apply` resumes, `kmsctl rollback` (or `unstage`) undoes
   10  `plan --detailed-exitcode` only: there are changes
   130 ended at once by a second Ctrl-C: the same as 5";
 

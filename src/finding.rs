@@ -27,6 +27,10 @@ pub enum Code {
     ConfigInvalid,
     /// Two units run one config.
     ConfigShared,
+    /// The unit's own fence is closed: an operation was left half-way.
+    FenceClosed,
+    /// The links that enable the unit aren't those that its `[Install]` asks for.
+    EnablementOdd,
     /// A file that the plan was made from is no longer what it was.
     InputChanged,
     /// systemd hasn't read the unit's newest text.

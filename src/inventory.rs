@@ -9,7 +9,8 @@ use tmkms_core::state::SignState;
 
 use crate::content::Fingerprint;
 use crate::finding::Finding;
-use crate::unit::UnitName;
+use crate::paths::UNIT_FOLDER;
+use crate::unit::{UnitName, UnitText};
 
 /// A host as it was seen.
 #[derive(Clone, Debug)]
@@ -74,7 +75,39 @@ pub struct Unit {
     pub needs_reload: bool,
     /// The symbolic links in `*.wants` and `*.requires` that enable it.
     pub links: Vec<PathBuf>,
+    /// Its fence's marker is there.
+    pub closed: bool,
     pub run: RunState,
+}
+
+impl Unit {
+    /// Whether the links that enable it aren't just those that its `[Install]` asks for.
+    ///
+    /// `Alias=` and `Also=` make links of other names, and no text can be read twice as what it isn't: they differ.
+    pub fn links_differ(&self) -> bool {
+        let Ok(text) = UnitText::parse(&self.text) else {
+            return true;
+        };
+        let also = ["Alias", "Also"]
+            .iter()
+            .any(|key| !text.list("Install", key).is_empty());
+        let mut wanted: Vec<PathBuf> = Vec::new();
+        for (key, suffix) in [("WantedBy", "wants"), ("RequiredBy", "requires")] {
+            for setting in text.list("Install", key) {
+                let targets = setting.value.split_whitespace();
+                wanted.extend(targets.map(|target| {
+                    Path::new(UNIT_FOLDER)
+                        .join(format!("{target}.{suffix}"))
+                        .join(self.name.as_str())
+                }));
+            }
+        }
+        wanted.sort();
+        wanted.dedup();
+        let mut links = self.links.clone();
+        links.sort();
+        also || wanted != links
+    }
 }
 
 /// What systemd says of a unit's run.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tmkms_core::state::SignState;
 
 use crate::plan::Plan;
-use crate::plan::program::{Action, Program, Step, StepId};
+use crate::plan::program::{Action, Program, StepId};
 
 /// The format of journals that this kmsctl writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -134,6 +134,8 @@ pub struct Journal {
     pub operation: OperationId,
     pub verb: Verb,
     pub supersedes: Option<OperationId>,
+    /// It goes forward again from a way back that was interrupted: signers may be anywhere from its first record on.
+    pub after_rollback: bool,
     pub by: String,
     pub opened_at: jiff::Timestamp,
     pub plan: Plan,
@@ -147,19 +149,14 @@ impl Journal {
     /// Whether anything but staging began: enablement or a signer. From then on the way back is a rollback, and the
     /// new chain's state files count.
     pub fn switched(&self) -> bool {
-        let enabling =
-            |s: &&Step| matches!(s.action, Action::Enable { .. } | Action::Disable { .. });
-        let around = self
-            .program
-            .before
-            .iter()
-            .chain(&self.program.after)
-            .filter(enabling);
         let lanes = self.program.lanes.iter().flat_map(|l| &l.steps);
-        let switching: BTreeSet<&StepId> = around.chain(lanes).map(|s| &s.id).collect();
-        self.records
-            .iter()
-            .any(|r| matches!(r, Record::Intent { step } if switching.contains(step)))
+        let lanes: BTreeSet<&StepId> = lanes.map(|s| &s.id).collect();
+        self.after_rollback
+            || self.intended(|a| matches!(a, Action::Enable { .. } | Action::Disable { .. }))
+            || self
+                .records
+                .iter()
+                .any(|r| matches!(r, Record::Intent { step } if lanes.contains(step)))
     }
 
     /// Whether an intent of such an action is journalled.
@@ -208,6 +205,7 @@ impl Journal {
             operation,
             verb,
             supersedes,
+            after_rollback: false,
             by,
             opened_at: at,
             plan: *plan,

@@ -106,7 +106,7 @@ impl Ledger {
             }
         }
         if journal.switched() {
-            self.used(&journal.plan);
+            self.used(journal);
         }
     }
 
@@ -117,16 +117,22 @@ impl Ledger {
                 self.written.insert(path.clone(), plan.id.clone());
             }
             Action::CloseFence { unit } => {
+                let marker = ManagedPath::fence(unit);
                 self.written
-                    .insert(ManagedPath::fence(unit), plan.id.clone());
+                    .entry(marker)
+                    .or_insert_with(|| plan.id.clone());
             }
             _ => {}
         }
     }
 
-    fn used(&mut self, plan: &Plan) {
-        for moving in &plan.moves {
-            for file in moving.old_chains().chain(moving.new_chains()) {
+    /// The old files were signed with; the new ones only where a start was allowed.
+    fn used(&mut self, journal: &Journal) {
+        for moving in &journal.plan.moves {
+            let begun = journal
+                .intended(|a| matches!(a, Action::OpenFence { unit } if *unit == moving.new));
+            let new = moving.new_chains().filter(|_| begun);
+            for file in moving.old_chains().chain(new) {
                 if !self.files.contains(file) {
                     self.files.push(file.clone());
                 }
@@ -139,10 +145,26 @@ impl Ledger {
         self.written.contains_key(path)
     }
 
-    /// What was made for a plan. A file that a later plan found in place still belongs to the earlier one.
+    /// What was made for a plan. A file that a later plan found in place still belongs to the earlier one, and so does
+    /// the fence of a unit that is there.
     pub fn written_for(&self, plan: &Plan) -> BTreeSet<ManagedPath> {
         let own = self.written.iter().filter(|(_, id)| **id == plan.id);
-        own.map(|(path, _)| path.clone()).collect()
+        let mut own: BTreeSet<ManagedPath> = own.map(|(path, _)| path.clone()).collect();
+        for moving in &plan.moves {
+            // Whoever closed it last, the new unit's fence goes with the unit.
+            let (unit, fence) = (
+                ManagedPath::unit(&moving.new),
+                ManagedPath::fence(&moving.new),
+            );
+            if own.contains(&unit) && self.wrote(&fence) {
+                own.insert(fence);
+            } else if self.wrote(&unit) {
+                own.remove(&fence);
+            }
+            // The old unit's marker is the switch's business.
+            own.remove(&ManagedPath::fence(&moving.old));
+        }
+        own
     }
 
     /// Notes how far a state file was.
@@ -163,6 +185,14 @@ impl Ledger {
             .iter()
             .filter(same)
             .map(|f| f.state_file.as_path())
+    }
+
+    /// What journals know a state file as, where it is another key's or another chain's (rule S2).
+    pub fn other_owner(&self, file: &ChainFile) -> Option<&ChainFile> {
+        let own = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+        self.files
+            .iter()
+            .find(|f| f.state_file == file.state_file && !own(f))
     }
 }
 

@@ -122,6 +122,10 @@ impl UnitText {
     /// A line that the parser doesn't understand. It knows fewer forms than systemd (a comment inside a continuation
     /// is one it rejects): what can't be read is refused, never guessed.
     pub fn parse(text: &str) -> Result<UnitText, UnitTextError> {
+        if let Some(line) = indented_head(text) {
+            let message = "an indented line before the first section".to_owned();
+            return Err(UnitTextError { line, message });
+        }
         let parsed = systemd_unit_edit::Parse::<SystemdUnit>::parse_unit(text);
         if let Some(message) = parsed.errors().first() {
             // Some errors come without a place.
@@ -180,12 +184,22 @@ impl UnitText {
     }
 }
 
+/// An indented line before the first section: systemd-unit-edit 0.1.4 never returns from one.
+fn indented_head(text: &str) -> Option<usize> {
+    let head = text.lines().take_while(|line| !line.starts_with('['));
+    let mut indented = head
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty() && line.starts_with(char::is_whitespace));
+    indented.next().map(|(n, _)| n + 1)
+}
+
 /// The first line that is neither blank, nor a comment, a section or a setting, nor goes on from the one before.
 fn first_odd_line(text: &str) -> usize {
     let mut continued = false;
     for (n, line) in text.lines().enumerate() {
         let plain = line.trim();
-        let known = plain.is_empty() || plain.starts_with(['#', ';', '[']) || plain.contains('=');
+        let setting = plain.contains('=') && !line.starts_with(char::is_whitespace);
+        let known = plain.is_empty() || plain.starts_with(['#', ';', '[']) || setting;
         if !known && !continued {
             return n + 1;
         }
@@ -317,6 +331,18 @@ mod tests {
         );
         assert_eq!(split_words(r"a\ b c").unwrap(), ["a b", "c"]);
         assert!(split_words("a 'b").is_err());
+    }
+
+    #[test]
+    fn indentation_is_refused_with_its_line_and_never_hangs() {
+        for (text, line) in [
+            (" x\n", 1),
+            ("  [Service]\nNice=1\n", 1),
+            ("# a\n second\n[Service]\n", 2),
+            ("[Service]\nNice=1\n\n  Foo=2\n", 4),
+        ] {
+            assert_eq!(UnitText::parse(text).unwrap_err().line, line, "{text:?}");
+        }
     }
 
     #[test]

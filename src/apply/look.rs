@@ -88,7 +88,15 @@ impl Run<'_> {
     fn look_at_fence(&mut self, units: &[UnitName]) -> Result<Readiness> {
         for unit in units {
             let marker = ManagedPath::fence(unit);
-            let view = self.host.services.view(unit)?;
+            let view = match self.host.services.view(unit) {
+                Ok(view) => view,
+                Err(e) if self.is_gone(unit)? => {
+                    // What the manager doesn't have can't be started by anything.
+                    drop(e);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             if !view.barred_by.iter().any(|path| path == marker.as_path()) {
                 return Ok(drifted(format!(
                     "systemd doesn't heed {marker}: no assertion of {unit} names it; look for a drop-in that takes \
@@ -98,6 +106,13 @@ impl Run<'_> {
             }
         }
         Ok(Readiness::Done)
+    }
+
+    /// No unit file where kmsctl puts its own, and nothing of it runs.
+    fn is_gone(&mut self, unit: &UnitName) -> Result<bool> {
+        let path = ManagedPath::unit(unit);
+        let there = entry(&*self.host.files, path.as_path())?.is_some();
+        Ok(!there && !self.host.services.run_state(unit)?.is_up())
     }
 
     /// Rule S4. Unknown counts as running.
@@ -141,10 +156,13 @@ impl Run<'_> {
         else {
             return Ok(false);
         };
-        if !self.known.contains(&unit) {
+        let Some(config) = self.known.get(&unit) else {
             return Ok(false);
-        }
-        if self.proven.contains(&(process.pid, unit.clone())) {
+        };
+        // A restart in between gives it another main process, on the same config.
+        if process.config.as_ref() == Some(config)
+            || self.proven.contains(&(process.pid, unit.clone()))
+        {
             return Ok(true);
         }
         let main = self.host.services.run_state(&unit)?.main_pid == process.pid;
@@ -242,7 +260,7 @@ fn look_at_write(
     })
 }
 
-fn look_at_remove(
+pub fn look_at_remove(
     files: &dyn Files,
     role: Role,
     path: &ManagedPath,

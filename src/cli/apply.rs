@@ -1,6 +1,7 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +12,7 @@ use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
 use crate::host::Host;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
@@ -28,6 +29,9 @@ pub struct ApplyArgs {
     /// Check everything and show the steps, and do none
     #[arg(long)]
     dry_run: bool,
+    /// How many blocks apart the heights may be when going on with an interrupted switch; by default as planned
+    #[arg(long, value_name = "BLOCKS")]
+    max_spread: Option<u64>,
     #[command(flatten)]
     watch: Watch,
 }
@@ -56,26 +60,24 @@ impl Watch {
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
-    match history.open() {
-        Some(open) if open.verb == Verb::Apply && open.switched() => {
-            return go_on(host, ui, args, &history, open);
-        }
-        Some(open) if open.verb == Verb::Rollback => {
-            return go_on(host, ui, args, &history, open);
-        }
-        // What only staged is finished on the way.
-        open => operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?,
+    let open = history.open();
+    if let Some(open) =
+        open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
+    {
+        return go_on(host, ui, args, &history, open);
     }
+    // What only staged is finished on the way.
+    operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
     let plan = operation::current_plan(host, &args.plan)?;
     if plan.moves.is_empty() {
         ui.note(&format!(
-            "Every signer is on {} already.",
+            "The plan's signers are on {} already.",
             plan.request.new_chain
         ));
         return Ok(Exit::Done);
     }
     if args.dry_run {
-        return operation::dry_run(ui, &whole(&plan));
+        return operation::dry_run(ui, &whole(&plan, &BTreeSet::new()));
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -88,7 +90,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     ))?;
     let inventory = discover::inventory(host, Versions::Skip)?;
     let known = safety::known(&inventory, &plan.moves);
-    let program = whole(&plan);
+    let program = whole(&plan, &BTreeSet::new());
     begin(
         host,
         ui,
@@ -107,7 +109,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
 struct Begin<'a> {
     plan: &'a Plan,
     program: Program,
-    known: BTreeSet<UnitName>,
+    known: BTreeMap<UnitName, PathBuf>,
 }
 
 fn begin(
@@ -131,9 +133,16 @@ fn begin(
         program: &program,
     };
     let (journal, id) = Writer::open(host, history, &opening)?;
-    keep_rollback(host, id, &crate::rollback::program(plan, inventory))?;
     // The first record is the newest thing known: the heights that the plan saw are a floor from now on.
-    let ledger = Ledger::of(&History::read(host)?.0);
+    let way_back = crate::rollback::program(plan, inventory);
+    let ledger = keep_rollback(host, id, &way_back)
+        .and_then(|()| History::read(host))
+        .map(|history| Ledger::of(&history.0))
+        .map_err(|e| {
+            Failure::half_way(format!(
+                "operation {id} is open, and nothing was done: {e:#}"
+            ))
+        })?;
     let settings = args.watch.settings();
     let task = Task {
         journal,
@@ -144,12 +153,12 @@ fn begin(
         resumed: supersedes.is_some(),
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    finish(ui, plan, &end)
+    finish(host, ui, plan, &end)
 }
 
 /// Staging and the switch as one program.
-fn whole(plan: &Plan) -> Program {
-    let mut program = steps::switch(plan);
+fn whole(plan: &Plan, running: &BTreeSet<UnitName>) -> Program {
+    let mut program = steps::switch(plan, running);
     let mut before = steps::stage(plan).before;
     before.append(&mut program.before);
     Program { before, ..program }
@@ -190,7 +199,7 @@ fn what_happens(plan: &Plan) -> String {
     out
 }
 
-fn finish(ui: Ui, plan: &Plan, end: &End) -> Outcome {
+fn finish(host: &Host, ui: Ui, plan: &Plan, end: &End) -> Outcome {
     if *end == End::Done {
         ui.note(&format!(
             "{} signers are on {}. They sign once their validators run: watch `kmsctl heights`.",
@@ -199,10 +208,20 @@ fn finish(ui: Ui, plan: &Plan, end: &End) -> Outcome {
         ));
         return Ok(Exit::Done);
     }
-    Err(Failure::half_way(format!(
-        "{}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` goes back",
-        operation::explain(end)
-    )))
+    let why = operation::explain(end);
+    let history = History::read(host)?;
+    Err(Failure::half_way(
+        if history.open().is_some_and(|open| !open.switched()) {
+            format!(
+                "{why}no signer was touched. `kmsctl apply` tries again, `kmsctl unstage` takes away what it staged"
+            )
+        } else {
+            format!(
+                "{why}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` \
+             goes back"
+            )
+        },
+    ))
 }
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
@@ -217,24 +236,21 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         )));
     }
     let inventory = discover::inventory(host, Versions::Skip)?;
-    let mut findings = safety::against(&inventory, &plan.moves, Side::New);
-    findings.extend(laggards(&inventory, open));
+    let ledger = Ledger::of(&history.0);
+    let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
+    findings.extend(laggards(&inventory, plan, args.max_spread));
     findings.extend(crate::rollback::changed(plan, &inventory));
     let what = format!(
         "operation {} can't go on to {}",
         open.operation, plan.request.new_chain
     );
     operation::judge(ui, findings, &what)?;
+    let program = match open.verb {
+        Verb::Rollback => forward(open, &inventory),
+        _ => left(open),
+    };
     if args.dry_run {
-        let forward = open.verb == Verb::Rollback;
-        return operation::dry_run(
-            ui,
-            &if forward {
-                steps::switch(plan)
-            } else {
-                left(open)
-            },
-        );
+        return operation::dry_run(ui, &program);
     }
     ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
@@ -247,7 +263,6 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     ))?;
     let known = safety::known(&inventory, &plan.moves);
     if open.verb == Verb::Rollback {
-        let program = steps::switch(plan);
         return begin(
             host,
             ui,
@@ -264,13 +279,13 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     let task = Task {
         journal: Writer::resume(host, open)?,
         id: open.operation,
-        ledger: Ledger::of(&history.0),
+        ledger,
         known,
         settings: args.watch.settings(),
         resumed: true,
     };
-    let end = operation::carry_out(host, ui, task, &left(open))?;
-    finish(ui, plan, &end)
+    let end = operation::carry_out(host, ui, task, &program)?;
+    finish(host, ui, plan, &end)
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.
@@ -285,16 +300,36 @@ fn left(open: &Journal) -> Program {
     program
 }
 
-/// The spread among the signers that the operation hasn't begun to switch.
-fn laggards(inventory: &Inventory, open: &Journal) -> Vec<Finding> {
-    let Some(from) = &open.plan.from else {
+/// The program that goes forward again from a way back that was interrupted: staged files are looked at anew, no unit
+/// that runs is closed, and what the way back would have started is started.
+fn forward(open: &Journal, inventory: &Inventory) -> Program {
+    let starts = |unit: &UnitName| {
+        let start = |a: &Action| matches!(a, Action::Start { unit: started } if started == unit);
+        open.program.steps().any(|s| start(&s.action))
+    };
+    let old = open.plan.moves.iter().map(|m| m.old.clone());
+    let mut program = whole(&open.plan, &old.filter(|unit| starts(unit)).collect());
+    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    program
+        .before
+        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if up(unit)));
+    program
+}
+
+/// The spread among the signers that still run on the old chain.
+fn laggards(inventory: &Inventory, plan: &Plan, max_spread: Option<u64>) -> Vec<Finding> {
+    let Some(from) = &plan.from else {
         return Vec::new();
     };
-    let begun = |unit: &UnitName| {
-        open.intended(|a| matches!(a, Action::Stop { unit: stopped } if stopped == unit))
-    };
-    let untouched = open.plan.moves.iter().filter(|m| !begun(&m.old));
-    let signers = untouched.filter_map(|m| inventory.signer(&m.old));
+    let signers = plan
+        .moves
+        .iter()
+        .filter_map(|m| inventory.signer(&m.old))
+        .filter(|s| s.is_up());
     let heights: Vec<Height> = signers.flat_map(Height::of).collect();
-    safety::laggards(&heights, from.as_str(), open.plan.request.max_spread)
+    safety::laggards(
+        &heights,
+        from.as_str(),
+        max_spread.unwrap_or(plan.request.max_spread),
+    )
 }

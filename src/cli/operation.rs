@@ -1,6 +1,6 @@
 //! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -117,11 +117,12 @@ fn differences(saved: &Plan, fresh: &Plan) -> String {
             difference(&mut out, then, now);
         }
     }
-    for (path, now) in &fresh.binaries {
-        if saved.binaries.get(path) != Some(now) {
+    let programs: BTreeSet<&PathBuf> = fresh.binaries.keys().chain(saved.binaries.keys()).collect();
+    for path in programs {
+        if saved.binaries.get(path) != fresh.binaries.get(path) {
             ui::line(
                 &mut out,
-                format_args!("{}: another binary is there now", path.display()),
+                format_args!("{}: another binary is there now, or none", path.display()),
             );
         }
     }
@@ -193,7 +194,7 @@ pub struct Task {
     pub id: OperationId,
     pub ledger: Ledger,
     /// The units that may run meanwhile.
-    pub known: BTreeSet<UnitName>,
+    pub known: BTreeMap<UnitName, PathBuf>,
     pub settings: Settings,
     /// It goes on with another's work: what the manager has read isn't known then.
     pub resumed: bool,

@@ -38,7 +38,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
     let undone = match resumed {
         Some(open) => going_on(open, args.operation)?,
         None => {
-            operation::none_open(open.filter(|j| j.verb != Verb::Apply))?;
+            operation::none_open(open.filter(|j| j.verb != Verb::Apply || !j.switched()))?;
             target(&history, args.operation)?
         }
     };
@@ -112,7 +112,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
 fn findings(host: &Host, plan: &Plan, inventory: &Inventory, ledger: &Ledger) -> Vec<Finding> {
     let mut findings = rollback::against(plan, inventory);
     findings.extend(rollback::changed(plan, inventory));
-    findings.extend(safety::against(inventory, &plan.moves, Side::Old));
+    findings.extend(safety::against(inventory, ledger, &plan.moves, Side::Old));
     for moving in &plan.moves {
         for file in moving.old_chains() {
             let reading = discover::state(&*host.files, &file.state_file);

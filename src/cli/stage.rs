@@ -1,6 +1,6 @@
 //! `stage`: writes the plan's files and lets systemd read them, days before the switch.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use clap::Args;
 
@@ -26,7 +26,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
     let plan = operation::current_plan(host, &args.plan)?;
     if plan.moves.is_empty() {
-        ui.note("Every signer is on the new chain already: nothing to stage.");
+        ui.note("The plan's signers are on the new chain already: nothing to stage.");
         return Ok(Exit::Done);
     }
     ui.confirm(&format!(
@@ -47,7 +47,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         journal,
         id,
         ledger: Ledger::of(&history.0),
-        known: BTreeSet::new(),
+        known: BTreeMap::new(),
         settings: Settings::default(),
         resumed: supersedes.is_some(),
     };

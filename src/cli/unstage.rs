@@ -1,14 +1,18 @@
 //! `unstage`: takes the staged files away; only those that kmsctl wrote and nobody changed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+
+use anyhow::Context;
 
 use super::operation::{self, Task};
-use crate::apply::{End, Settings};
+use crate::apply::look::look_at_remove;
+use crate::apply::{End, Readiness, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer};
 use crate::ledger::Ledger;
+use crate::paths::ManagedPath;
 use crate::plan::{Plan, steps};
 use crate::ui::Ui;
 
@@ -45,13 +49,55 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
             )));
         }
     }
+    for moving in &plan.moves {
+        let marker = ManagedPath::fence(&moving.old);
+        if host
+            .files
+            .entry(marker.as_path())
+            .with_context(|| format!("looking at {marker}"))?
+            .is_some()
+        {
+            return Err(Failure::refused(format!(
+                "{marker}: {} is closed, so its signer was left half-way; `kmsctl status` says how to go on",
+                moving.old
+            )));
+        }
+    }
+    removable(host, &plan, &ledger)?;
     ui.confirm(&format!(
         "Take away the files staged for {} signers?",
         plan.moves.len()
     ))?;
     take_away(host, ui, &history, &plan)?;
-    ui.note("Took the staged files away; nothing that runs was touched.");
+    let left = Ledger::of(&History::read(host)?.0);
+    let more = history
+        .0
+        .iter()
+        .any(|j| !left.written_for(&j.plan).is_empty());
+    ui.note(if more {
+        "Took the staged files away; nothing that runs was touched. An earlier plan's files are left: `kmsctl unstage` \
+         takes them away as well."
+    } else {
+        "Took the staged files away; nothing that runs was touched."
+    });
     Ok(Exit::Done)
+}
+
+/// Looks at every file before the first is taken away.
+fn removable(host: &Host, plan: &Plan, ledger: &Ledger) -> Result<(), Failure> {
+    let written = ledger.written_for(plan);
+    for file in plan
+        .moves
+        .iter()
+        .flat_map(|m| &m.files)
+        .filter(|f| written.contains(&f.path))
+    {
+        let look = look_at_remove(&*host.files, file.role, &file.path, &file.content)?;
+        if let Readiness::Drifted { found } = look {
+            return Err(Failure::refused(found));
+        }
+    }
+    Ok(())
 }
 
 /// Runs the plan's unstaging as an operation of its own.
@@ -70,7 +116,7 @@ pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Res
         journal,
         id,
         ledger,
-        known: BTreeSet::new(),
+        known: BTreeMap::new(),
         settings: Settings::default(),
         resumed: true,
     };

@@ -114,6 +114,7 @@ fn from_view(
     );
     let own_unread = matches!(files.entry(own.as_path()), Ok(Some(_)))
         && !view.barred_by.iter().any(|path| path == marker.as_path());
+    let closed = matches!(files.entry(marker.as_path()), Ok(Some(_)));
     let (version, binary) = binaries.about(host, Path::new(&argv[0]), &view.user);
     Ok(Some(Signer {
         unit: Unit {
@@ -129,6 +130,7 @@ fn from_view(
             config_variable: variable,
             needs_reload: view.needs_reload && !own_unread,
             links,
+            closed,
             run: view.run,
         },
         config,

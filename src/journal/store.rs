@@ -1,5 +1,7 @@
 //! Journals on the host's memory: opening, appending, reading all of them back.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 
 use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
@@ -59,6 +61,14 @@ impl History {
             }
         }
         journals.sort_by_key(|j| j.operation);
+        let back: Vec<OperationId> = journals
+            .iter()
+            .filter(|j| j.verb == Verb::Rollback)
+            .map(|j| j.operation)
+            .collect();
+        for journal in journals.iter_mut().filter(|j| j.verb == Verb::Apply) {
+            journal.after_rollback = journal.supersedes.is_some_and(|o| back.contains(&o));
+        }
         Ok(History(journals))
     }
 
@@ -71,16 +81,17 @@ impl History {
         self.newest().filter(|j| j.ending() == Ending::Open)
     }
 
-    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
+    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone. A way back
+    /// that wasn't gone to its end undid nothing.
     pub fn last_switch(&self) -> Option<&Journal> {
-        let mut undone = Vec::new();
+        let mut undone = BTreeSet::new();
         for journal in self.0.iter().rev() {
-            match journal.verb {
-                Verb::Rollback => undone.extend(journal.supersedes),
-                Verb::Apply if journal.switched() && !undone.contains(&journal.operation) => {
-                    return Some(journal);
-                }
-                _ => {}
+            let done = matches!(journal.ending(), Ending::Done { .. });
+            // What an undone operation went on from is undone with it.
+            if undone.contains(&journal.operation) || (journal.verb == Verb::Rollback && done) {
+                undone.extend(journal.supersedes);
+            } else if journal.verb == Verb::Apply && journal.switched() {
+                return Some(journal);
             }
         }
         None

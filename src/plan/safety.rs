@@ -5,7 +5,7 @@ mod keys;
 mod places;
 mod states;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tmkms_core::protocol::{Support, support};
@@ -15,8 +15,9 @@ pub use states::startable;
 use super::decide::Draft;
 use super::{Height, Move, Observed, Plan, Request};
 use crate::finding::{Code, Finding, Severity};
-use crate::inventory::{Inventory, StateReading};
+use crate::inventory::{Inventory, SignerProcess, StateReading};
 use crate::ledger::Ledger;
+use crate::paths::ManagedPath;
 use crate::render::config::protocol_after;
 use crate::unit::UnitName;
 
@@ -64,7 +65,7 @@ pub fn judge(
     let mut findings = draft.findings;
     findings.extend(units(&case));
     findings.extend(keys::findings(&keys::now(inventory)));
-    findings.extend(against(inventory, &draft.moves, Side::New));
+    findings.extend(against(inventory, ledger, &draft.moves, Side::New));
     findings.extend(protocols(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
@@ -157,6 +158,31 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
                     .remedy("put the unit file itself there, `systemctl daemon-reload`, then plan again"),
             );
         }
+        if unit.closed {
+            let message = format!(
+                "the fence of {} is closed: a switch or a way back was left half-way",
+                unit.name
+            );
+            findings.push(
+                Finding::block(Code::FenceClosed, message)
+                    .of(signer.name())
+                    .at(ManagedPath::fence(&unit.name).as_path())
+                    .remedy("`kmsctl status` says which of its units runs and how to go on"),
+            );
+        }
+        if !unit.links.is_empty() && unit.links_differ() {
+            let links: Vec<String> = unit.links.iter().map(|l| l.display().to_string()).collect();
+            let message = format!(
+                "it is enabled by {}, and its [Install] asks for other links: its successor would be enabled otherwise",
+                links.join(", ")
+            );
+            findings.push(
+                Finding::block(Code::EnablementOdd, message)
+                    .of(signer.name())
+                    .at(&unit.fragment)
+                    .remedy("make [Install] and the links agree: `systemctl reenable` it after looking at both"),
+            );
+        }
         let odd = match (unit.run.is_up(), unit.links.is_empty()) {
             (false, false) => Some("is enabled and doesn't run: it is moved without being started"),
             (true, true) => Some("runs and isn't enabled: the new unit won't be enabled either"),
@@ -184,25 +210,39 @@ pub enum Side {
 
 /// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
 /// on with it, and for the way back.
-pub fn against(inventory: &Inventory, moves: &[Move], side: Side) -> Vec<Finding> {
+pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Side) -> Vec<Finding> {
     let mut findings = keys::findings(&keys::after(inventory, moves, side));
+    findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
     findings.extend(strays(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings
 }
 
-/// The units that may run while a program does: those that were judged.
-pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeSet<UnitName> {
-    let planned = moves.iter().flat_map(|m| [m.old.clone(), m.new.clone()]);
-    planned
-        .chain(inventory.current().map(|s| s.unit.name.clone()))
-        .collect()
+/// The units that may run while a program does, and their configs: those that were judged.
+pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeMap<UnitName, PathBuf> {
+    let planned = moves.iter().flat_map(|m| {
+        [
+            (m.old.clone(), m.old_config.clone()),
+            (m.new.clone(), m.new_config.clone()),
+        ]
+    });
+    let current = inventory
+        .current()
+        .map(|s| (s.unit.name.clone(), s.config.path.clone()));
+    planned.chain(current).collect()
 }
 
 /// Rule S4: every signing process is the main process of a known unit.
 fn strays(inventory: &Inventory) -> Vec<Finding> {
-    let known = |pid: u32| inventory.signers.iter().any(|s| s.unit.run.main_pid == pid);
-    let strays = inventory.processes.iter().filter(|p| !known(p.pid));
+    // A unit that was restarted since it was looked at has another main process, on the same config.
+    let known = |process: &SignerProcess| {
+        inventory.signers.iter().any(|s| {
+            let same_unit = process.unit.as_deref() == Some(s.unit.name.as_str());
+            s.unit.run.main_pid == process.pid
+                || (same_unit && process.config.as_ref() == Some(&s.config.path))
+        })
+    };
+    let strays = inventory.processes.iter().filter(|p| !known(p));
     strays
         .map(|process| {
             let config = match &process.config {
@@ -316,7 +356,7 @@ pub fn laggards(heights: &[Height], chain: &str, spread: u64) -> Vec<Finding> {
             Finding::block(Code::Laggard, message)
                 .of(&lagging.signer)
                 .at(&lagging.state_file)
-                .remedy("find out why it stopped signing; leave it out with --signer, or allow it with --max-spread")
+                .remedy("find out why it stopped signing; allow it with --max-spread, or plan without it (--signer)")
         })
         .collect()
 }

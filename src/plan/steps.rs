@@ -284,8 +284,9 @@ fn around(plan: &Plan, id: &str, to_new: bool) -> (Vec<Step>, Vec<Step>) {
     (vec![enable], vec![disable, reload])
 }
 
-/// From the old units to the new ones.
-pub fn switch(plan: &Plan) -> Program {
+/// From the old units to the new ones. `running` are old units whose signers count as running, whatever they did when
+/// the plan was made.
+pub fn switch(plan: &Plan, running: &BTreeSet<UnitName>) -> Program {
     let (before, after) = around(plan, "switch", true);
     let lanes = plan.moves.iter().map(|m| {
         lane(
@@ -295,7 +296,7 @@ pub fn switch(plan: &Plan) -> Program {
                 take: &m.new,
                 leave_word: "old",
                 take_word: "new",
-                start: m.start,
+                start: m.start || running.contains(&m.old),
                 leave_files: m.old_chains().cloned().collect(),
                 take_files: m.new_chains().cloned().collect(),
             },

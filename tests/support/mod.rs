@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test target uses a part of this")]
 
+#[cfg(feature = "failpoints")]
+pub mod held;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -177,8 +177,17 @@ impl Model {
             .iter()
             .filter(|(_, run)| run.main_pid != 0)
         {
-            // A unit that was taken out of the tree while it ran still runs.
-            let Ok(view) = self.view(unit) else { continue };
+            // A unit that was taken out of the tree while it ran still runs, on nobody knows what.
+            let Ok(view) = self.view(unit) else {
+                let unit = Some(unit.to_string());
+                found.push(SignerProcess {
+                    pid: run.main_pid,
+                    argv: Vec::new(),
+                    unit,
+                    config: None,
+                });
+                continue;
+            };
             let Some(argv) = view.exec.first().filter(|argv| tmkms::is_start(argv)) else {
                 continue;
             };

@@ -23,6 +23,7 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
             findings.extend(new_state(case, moving, &chain.new));
             findings.extend(elsewhere(case, moving, &chain.new));
         }
+        findings.extend(identity(case.ledger, moving));
     }
     findings.extend(shared(case));
     findings
@@ -122,30 +123,63 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
     }
 }
 
-/// Rule S2: the key never signed the new chain with another state file, as far as journals and configs know.
-fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
-    let other = |path: &Path| path != file.state_file;
-    let by_journal = case
-        .ledger
-        .state_files(&file.keys, &file.chain)
-        .find(|p| other(p));
-    let by_config = || {
-        let files = case.inventory.signers.iter().flat_map(signs);
-        let same = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
-        files.filter(same).map(|f| f.state_file).find(|p| other(p))
-    };
-    let known = by_journal.map(Path::to_owned).or_else(by_config)?;
+/// Rule S2 by the journals, for every file that a move leaves or takes: one key and chain, one file, both ways round.
+pub fn identity(ledger: &Ledger, moving: &Move) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in moving.old_chains().chain(moving.new_chains()) {
+        let path = &file.state_file;
+        if let Some(known) = ledger
+            .state_files(&file.keys, &file.chain)
+            .find(|p| p != path)
+        {
+            findings.push(kept_elsewhere(moving, file, known));
+        }
+        if let Some(other) = ledger.other_owner(file) {
+            let key = other
+                .keys
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let message = format!(
+                "the journals know this file as the state of {key} for {}: it says nothing about {}",
+                other.chain, file.chain
+            );
+            let remedy = "give the config its own state file back";
+            findings.push(
+                Finding::block(Code::StateShared, message)
+                    .of(&moving.signer)
+                    .at(path)
+                    .remedy(remedy),
+            );
+        }
+    }
+    findings
+}
+
+fn kept_elsewhere(moving: &Move, file: &ChainFile, known: &Path) -> Finding {
     let message = format!(
-        "this key's state for {} is kept in {}: a fresh file would be a double signature waiting",
+        "this key's state for {} is kept in {}: another file would be a double signature waiting",
         file.chain,
         known.display()
     );
-    Some(
-        Finding::block(Code::StateElsewhere, message)
-            .of(&moving.signer)
-            .at(&file.state_file)
-            .remedy("plan with the suffix that gives the known file"),
-    )
+    Finding::block(Code::StateElsewhere, message)
+        .of(&moving.signer)
+        .at(&file.state_file)
+        .remedy(
+            "plan with the suffix that gives the known file, or give the config its own file back",
+        )
+}
+
+/// Rule S2 by the configs found, enabled or not: no other file is named for the key on the new chain.
+fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
+    let files = case.inventory.signers.iter().flat_map(signs);
+    let same = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+    let mut others = files
+        .filter(same)
+        .filter(|f| f.state_file != file.state_file);
+    others
+        .next()
+        .map(|known| kept_elsewhere(moving, file, &known.state_file))
 }
 
 /// No two signers on one state file, a plan's own old and new unit excepted.
@@ -169,12 +203,9 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (n, (a, file)) in owners.iter().enumerate() {
         for (b, other) in &owners[n + 1..] {
-            let two = a != b || file.chain != other.chain || !share_key(&file.keys, &other.keys);
-            // A retired unit may name its successor's file; that is one signer's history.
-            let one_signer = signer_of(a) == signer_of(b)
-                && file.chain == other.chain
-                && share_key(&file.keys, &other.keys);
-            if file.state_file == other.state_file && two && !one_signer {
+            // A retired unit and its successor keep one key's state for one chain: one history, not two.
+            let one = file.chain == other.chain && share_key(&file.keys, &other.keys);
+            if file.state_file == other.state_file && !one {
                 let message = format!(
                     "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
                     file.chain, other.chain
