@@ -195,6 +195,18 @@ pub struct SignerProcess {
     pub config: Option<PathBuf>,
 }
 
+impl SignerProcess {
+    /// Whether it is the main process of the unit that it runs in, which starts tmkms on `config`.
+    ///
+    /// A unit that was restarted between two looks has another main process by now, on the same config: so the only
+    /// process of a unit that is up counts too. What a stopped unit left behind doesn't.
+    pub fn is_main(&self, run: &RunState, config: &Path, seen: &[SignerProcess]) -> bool {
+        let alone = || seen.iter().filter(|p| p.unit == self.unit).count() == 1;
+        run.main_pid == self.pid
+            || (run.is_up() && self.config.as_deref() == Some(config) && alone())
+    }
+}
+
 impl Inventory {
     pub fn signer(&self, unit: &UnitName) -> Option<&Signer> {
         self.signers.iter().find(|s| &s.unit.name == unit)

@@ -130,8 +130,9 @@ impl Run<'_> {
                 "{unit} is stopped, and its processes {left:?} still run"
             )));
         }
-        for process in self.host.processes.signers()? {
-            if !self.is_known(&process)? {
+        let seen = self.host.processes.signers()?;
+        for process in &seen {
+            if !self.is_known(process, &seen)? {
                 let config = match &process.config {
                     Some(config) => config.display().to_string(),
                     None => "a config that can't be read".to_owned(),
@@ -148,7 +149,7 @@ impl Run<'_> {
 
     /// Whether a process is the main one of a unit that was judged before the operation began. Each is asked about
     /// once: a process doesn't change its unit.
-    fn is_known(&mut self, process: &SignerProcess) -> Result<bool> {
+    fn is_known(&mut self, process: &SignerProcess, seen: &[SignerProcess]) -> Result<bool> {
         let Some(unit) = process
             .unit
             .as_deref()
@@ -156,18 +157,16 @@ impl Run<'_> {
         else {
             return Ok(false);
         };
-        let Some(config) = self.known.get(&unit) else {
-            return Ok(false);
-        };
-        // A restart in between gives it another main process, on the same config.
-        if process.config.as_ref() == Some(config)
-            || self.proven.contains(&(process.pid, unit.clone()))
-        {
+        let key = (process.pid, unit);
+        if self.proven.contains(&key) {
             return Ok(true);
         }
-        let main = self.host.services.run_state(&unit)?.main_pid == process.pid;
+        let Some(config) = self.known.get(&key.1) else {
+            return Ok(false);
+        };
+        let main = process.is_main(&self.host.services.run_state(&key.1)?, config, seen);
         if main {
-            self.proven.insert((process.pid, unit));
+            self.proven.insert(key);
         }
         Ok(main)
     }

@@ -234,12 +234,10 @@ pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeMap<UnitName, PathBu
 
 /// Rule S4: every signing process is the main process of a known unit.
 fn strays(inventory: &Inventory) -> Vec<Finding> {
-    // A unit that was restarted since it was looked at has another main process, on the same config.
     let known = |process: &SignerProcess| {
         inventory.signers.iter().any(|s| {
-            let same_unit = process.unit.as_deref() == Some(s.unit.name.as_str());
-            s.unit.run.main_pid == process.pid
-                || (same_unit && process.config.as_ref() == Some(&s.config.path))
+            process.unit.as_deref() == Some(s.unit.name.as_str())
+                && process.is_main(&s.unit.run, &s.config.path, &inventory.processes)
         })
     };
     let strays = inventory.processes.iter().filter(|p| !known(p));
