@@ -36,7 +36,7 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
                 }
                 let span = setting.span.start + at..setting.span.start + end;
                 let line = line_of(text, span.start);
-                if !plain(path.to) {
+                if !plain(path.to) && !alike(path.from, path.to) {
                     let reason =
                         format!("{:?} can't stand in a unit file without quoting", path.to);
                     return Err((line, reason));
@@ -109,6 +109,14 @@ fn plain(path: &str) -> bool {
         .all(|c| !c.is_whitespace() && !c.is_control() && !"\"'\\%$".contains(c))
 }
 
+/// The same blanks and quotes as in the path that stands there literally: whatever quotes that one quotes this one.
+fn alike(from: &str, to: &str) -> bool {
+    let odd =
+        |path: &str| -> Vec<char> { path.chars().filter(|c| !plain(&c.to_string())).collect() };
+    let quoted = |c: &char| *c == ' ' || *c == '\'' || *c == '"';
+    odd(from) == odd(to) && odd(to).iter().all(quoted)
+}
+
 /// Applies edits to a text.
 ///
 /// # Errors
@@ -149,12 +157,12 @@ mod tests {
 
     #[test]
     fn only_whole_words_of_values_are_replaced() {
-        let text = "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.toml\"\n\
+        let text = "# /k/a.toml\n[Service]\n# A=/k/a.toml\nExecStart=/b/tmkms start \\\n  -c \"/k/a.toml\"\n\
                     ReadWritePaths=-/k/a.toml /k/a.toml.bak\nBindPaths=/k/a.toml:/x\n";
         let new = replaced(text, "/k/a.toml", "/k/a.v3.toml");
         assert_eq!(
             new,
-            "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
+            "# /k/a.toml\n[Service]\n# A=/k/a.toml\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
              ReadWritePaths=-/k/a.v3.toml /k/a.toml.bak\nBindPaths=/k/a.v3.toml:/x\n"
         );
     }
@@ -180,6 +188,19 @@ mod tests {
             edits("[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n", &moved).unwrap_err();
         assert_eq!(line, 2);
         assert!(why.contains("quoting"), "{why}");
+    }
+
+    #[test]
+    fn a_path_that_is_quoted_already_stays_so() {
+        let text = "[Service]\nExecStart=/b/tmkms start -c \"/k d/a.toml\"\n";
+        let new = replaced(text, "/k d/a.toml", "/k d/a.v3.toml");
+        assert_eq!(new, text.replace("a.toml", "a.v3.toml"));
+        let moved = [Moved {
+            from: "/k/a.toml",
+            to: "/k d/a.toml",
+            why: "",
+        }];
+        assert!(edits("[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n", &moved).is_err());
     }
 
     #[test]
