@@ -97,15 +97,18 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
         .collect();
     if ids.is_empty() {
         let mut message = String::from(
-            "no signer found: no enabled or running unit's ExecStart runs `tmkms start`",
+            "no signer found: no enabled or running unit that can be read has an ExecStart that runs `tmkms start`",
         );
-        if let Some(process) = inventory.processes.first() {
+        // A unit that can't be read explains its process, too.
+        if !inventory.problems.is_empty() {
+            for problem in &inventory.problems {
+                message += &format!("\n{problem}");
+            }
+        } else if let Some(process) = inventory.processes.first() {
             message += &format!(
                 ", but process {} does: give it a unit of its own, kmsctl moves signers that systemd runs",
                 process.pid
             );
-        } else if let Some(problem) = inventory.problems.first() {
-            message += &format!("\n{problem}");
         } else {
             message += "; see `systemctl list-units` for the signers' units, or give `--root` the right folder";
         }
