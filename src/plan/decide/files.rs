@@ -130,6 +130,7 @@ impl<'a> Files<'a> {
             .iter()
             .map(|(from, to, why)| Moved { from, to, why })
             .collect();
+        self.inherited(&moved)?;
         let mut files = Vec::new();
         let mut names_config = false;
         for (role, path, source, text) in self.unit_texts()? {
@@ -143,6 +144,45 @@ impl<'a> Files<'a> {
         }
         let message = format!("the unit's text doesn't name {named} in a form that can be edited");
         Err(self.refuse(&unit.fragment, 1, message))
+    }
+
+    /// A drop-in of a prefix or of all services holds for the new unit as well, unchanged: it must not speak of what the
+    /// new one no longer uses, such as a state file that only it may write.
+    fn inherited(&self, moved: &[Moved<'_>]) -> Result<(), Box<Finding>> {
+        let unit = &self.signer.unit;
+        for (path, text) in unit.drop_ins.iter().zip(&unit.drop_in_texts) {
+            if render::unit::own_drop_in(path, unit.name.as_str()).is_some() {
+                continue;
+            }
+            let refuse = |(line, why)| self.refuse(path, line, why);
+            for Moved { from, to, .. } in moved {
+                let named = |path: &str| {
+                    let (to, why) = (path, "");
+                    render::unit::edits(
+                        text,
+                        &[Moved {
+                            from: path,
+                            to,
+                            why,
+                        }],
+                    )
+                };
+                let (old, new) = (named(from).map_err(refuse)?, named(to).map_err(refuse)?);
+                if let Some(place) = old.first().filter(|_| new.is_empty()) {
+                    let message = format!(
+                        "it names {from}, and {} inherits it as it is, without {to}",
+                        self.new
+                    );
+                    let mut finding = self.refuse(path, place.edit.line, message);
+                    finding.remedy = format!(
+                        "name {to} there as well, or move the line into {}.d; then plan again",
+                        unit.name
+                    );
+                    return Err(finding);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn unit_texts(&mut self) -> Result<Vec<UnitSource<'a>>, Box<Finding>> {
