@@ -60,20 +60,18 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
         .iter()
         .filter(|h| h.signer == moving.signer)
     {
-        let reading = match &height.reading {
-            StateReading::Read(state) => format!("height {state}"),
-            StateReading::Missing => "no state file".into(),
-            StateReading::Link => "a link".into(),
-            StateReading::Unreadable(why) => format!("unreadable: {why}"),
+        let (chain, state) = (&height.chain, height.state_file.display());
+        let said = match &height.reading {
+            StateReading::Read(at) => {
+                format!("{chain} is at height {at} in {state}, which is kept")
+            }
+            StateReading::Missing => format!("{chain} has no state file {state}"),
+            StateReading::Link => format!("{chain} has a link for its state file {state}"),
+            StateReading::Unreadable(why) => {
+                format!("{chain} has a state file that can't be read, {state}: {why}")
+            }
         };
-        let state = height.state_file.display();
-        line(
-            out,
-            format_args!(
-                "  {} is at {reading} in {state}, which is kept",
-                height.chain
-            ),
-        );
+        line(out, format_args!("  {said}"));
     }
     for chain in &moving.chains {
         let file = &chain.new;
