@@ -65,6 +65,8 @@ pub enum Code {
     ProtocolRefused,
     /// The tmkms binary's version isn't known.
     VersionUnknown,
+    /// One process serves several validators of one chain.
+    SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
     RunStateOdd,
     /// No peers are declared: uniqueness is checked on this host only.

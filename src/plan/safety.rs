@@ -4,6 +4,7 @@
 mod keys;
 mod places;
 mod states;
+mod validators;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,6 +70,7 @@ pub fn judge(
     findings.extend(protocols(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
+    findings.extend(validators::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
         findings.push(
