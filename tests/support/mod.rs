@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test target uses a part of this")]
 
+pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
 
