@@ -1,6 +1,7 @@
 //! Decides: which chain is left, which signers move and to what names. Pure.
 
 mod files;
+mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::{ChainMove, Input};
+use super::sandbox;
 use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Signer, Unit};
@@ -131,6 +132,7 @@ impl<'a> Files<'a> {
             .map(|(from, to, why)| Moved { from, to, why })
             .collect();
         self.inherited(&moved)?;
+        self.sandbox(&moved)?;
         let mut files = Vec::new();
         let mut names_config = false;
         for (role, path, source, text) in self.unit_texts()? {
@@ -183,6 +185,34 @@ impl<'a> Files<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The unit must show tmkms the files that kmsctl looks at, and start without a state file that isn't made yet.
+    fn sandbox(&self, moved: &[Moved<'_>]) -> Result<(), Box<Finding>> {
+        let unit = &self.signer.unit;
+        let mut opened = vec![self.signer.config.path.clone()];
+        opened.extend(moved.iter().map(|m| PathBuf::from(m.to)));
+        opened.extend(self.signer.chains.iter().map(|c| c.state_file.clone()));
+        opened.extend(self.chains.iter().map(|c| c.new.state_file.clone()));
+        // The first moved path is the config, which staging writes.
+        let states = moved.iter().skip(1);
+        let fresh: Vec<(&Path, &Path)> = states
+            .flat_map(|m| {
+                [
+                    (Path::new(m.from), Path::new(m.to)),
+                    (Path::new(m.to), Path::new(m.to)),
+                ]
+            })
+            .collect();
+        let mut texts = vec![(unit.fragment.as_path(), unit.text.as_str())];
+        let drop_ins = unit.drop_ins.iter().zip(&unit.drop_in_texts);
+        texts.extend(drop_ins.map(|(path, text)| (path.as_path(), text.as_str())));
+        let Some(obstacle) = sandbox::obstacle(&texts, &opened, &fresh) else {
+            return Ok(());
+        };
+        let mut finding = self.refuse(&obstacle.path, obstacle.line, obstacle.message);
+        finding.remedy = obstacle.remedy;
+        Err(finding)
     }
 
     fn unit_texts(&mut self) -> Result<Vec<UnitSource<'a>>, Box<Finding>> {
