@@ -65,6 +65,8 @@ pub enum Code {
     ProtocolRefused,
     /// The tmkms binary's version isn't known.
     VersionUnknown,
+    /// The new config says up to which height it signs.
+    MaxHeight,
     /// One process serves several validators of one chain.
     SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
