@@ -63,6 +63,8 @@ pub enum Code {
     EditRefused,
     /// The tmkms binary doesn't speak the new protocol version.
     ProtocolRefused,
+    /// The old unit wouldn't work any more if it were started again.
+    NoWayBack,
     /// The tmkms binary's version isn't known.
     VersionUnknown,
     /// The new config says up to which height it signs.

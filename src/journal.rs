@@ -309,6 +309,8 @@ mod tests {
             signers: Default::default(),
             suffix: None,
             protocol: None,
+            binary: None,
+            config_dir: None,
             max_spread: 1,
             accept: Default::default(),
         };

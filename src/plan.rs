@@ -17,9 +17,10 @@ use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::ProtocolVersion;
 
-use crate::content::{Fingerprint, NewFile};
+use crate::content::{Fingerprint, NewFile, Role};
 use crate::finding::{Code, Finding};
-use crate::inventory::{Signer, SignerChain, StateReading};
+use crate::inventory::{Signer, SignerChain, StateReading, UnitLink};
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 /// The format of a saved plan that this kmsctl writes and reads.
@@ -39,6 +40,12 @@ pub struct Request {
     pub suffix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub protocol: Option<ProtocolVersion>,
+    /// The tmkms that the new units run; the old units' own where none is given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub binary: Option<PathBuf>,
+    /// Where new configs go; beside the old ones where none is given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub config_dir: Option<PathBuf>,
     /// How far apart the heights of the moving chain may be, in blocks.
     pub max_spread: u64,
     /// Findings that the operator overrules.
@@ -103,10 +110,10 @@ pub struct Move {
     pub new: UnitName,
     /// The old unit runs, so the new one is started.
     pub start: bool,
-    /// The links that enable the old unit; empty when it isn't enabled, and then the new one won't be.
-    pub old_links: Vec<PathBuf>,
-    pub new_links: Vec<PathBuf>,
-    pub program: PathBuf,
+    pub enablement: Enablement,
+    /// The tmkms that the old unit runs, and the one that the new unit will.
+    pub old_program: PathBuf,
+    pub new_program: PathBuf,
     pub old_config: PathBuf,
     pub new_config: PathBuf,
     pub chains: Vec<ChainMove>,
@@ -114,6 +121,29 @@ pub struct Move {
     pub stays: Vec<ChainFile>,
     /// In the order of writing.
     pub files: Vec<NewFile>,
+}
+
+/// How a signer's units are enabled: link by link, as it was found and as it will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enablement {
+    /// Enabling and disabling by systemd does exactly this. Otherwise kmsctl sets each link: systemd would remove a
+    /// linked unit with its links, and act on what `Also=` names.
+    pub by_systemd: bool,
+    /// What enables the old unit; empty when it isn't enabled, and then the new one won't be.
+    pub old: Vec<UnitLink>,
+    pub new: Vec<UnitLink>,
+    /// Second names, which go over to the new unit.
+    pub aliases: Vec<Alias>,
+}
+
+/// A unit's second name, and what it names before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    pub link: ManagedLink,
+    pub old: PathBuf,
+    pub new: PathBuf,
 }
 
 /// A chain that a signer signs, and where it keeps its state.
@@ -155,7 +185,20 @@ impl ChainFile {
     }
 }
 
+impl Request {
+    /// The chain's id stays: another protocol or another binary, and the state file is kept.
+    pub fn same_chain(&self) -> bool {
+        self.from_chain.as_ref() == Some(&self.new_chain)
+    }
+}
+
 impl Move {
+    /// The file that holds the new unit's text: the unit's own, or its template's.
+    pub fn unit_file(&self) -> Option<&ManagedPath> {
+        let unit = self.files.iter().find(|f| f.role == Role::Unit);
+        unit.map(|f| &f.path)
+    }
+
     /// What the new process signs.
     pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
         self.chains.iter().map(|c| &c.new).chain(&self.stays)
@@ -187,9 +230,10 @@ impl Plan {
         self.findings.iter().filter(|f| f.blocks())
     }
 
-    /// How many files staging writes.
+    /// How many files staging writes; a template serves several signers and is one.
     pub fn file_count(&self) -> usize {
-        self.moves.iter().map(|m| m.files.len()).sum()
+        let files = self.moves.iter().flat_map(|m| &m.files);
+        files.map(|f| &f.path).collect::<BTreeSet<_>>().len()
     }
 
     /// Reads a saved plan.

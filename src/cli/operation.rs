@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
 use crate::host::Host;
 use crate::host::memory::Lock;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, UnitLink};
 use crate::journal::store::Writer;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
@@ -138,16 +138,16 @@ fn difference(out: &mut String, then: &Move, now: &Move) {
         let (then, at) = (running(then.start), running(now.start));
         ui::line(out, format_args!("{}: was {then}, and is {at}", now.old));
     }
-    if then.old_links != now.old_links {
-        let text = |links: &[PathBuf]| {
-            let links: Vec<String> = links.iter().map(|l| l.display().to_string()).collect();
+    if then.enablement.old != now.enablement.old {
+        let text = |links: &[UnitLink]| {
+            let links: Vec<String> = links.iter().map(|l| l.link.to_string()).collect();
             if links.is_empty() {
                 "nothing".to_owned()
             } else {
                 links.join(", ")
             }
         };
-        let (then, at) = (text(&then.old_links), text(&now.old_links));
+        let (then, at) = (text(&then.enablement.old), text(&now.enablement.old));
         ui::line(
             out,
             format_args!("{}: was enabled by {then}, and is by {at}", now.old),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ChainFile;
 use crate::content::{Content, Role};
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 /// Names a step within a plan, such as `tmkms-01/stop-old`.
@@ -68,6 +68,12 @@ pub enum Action {
     Disable {
         units: Vec<UnitName>,
         links: Vec<PathBuf>,
+    },
+    /// Makes a link of systemd's, points it elsewhere, or takes it away.
+    SetLink {
+        link: ManagedLink,
+        from: Option<PathBuf>,
+        to: Option<PathBuf>,
     },
     /// The manager itself says that the markers bar these units (rule S12: a drop-in on disk proves nothing).
     CheckFenced {

@@ -110,6 +110,10 @@ pub fn doing(action: &Action) -> String {
         Action::Reload => "systemd reads its units again".into(),
         Action::Enable { units, .. } => format!("enabling {} units", units.len()),
         Action::Disable { units, .. } => format!("disabling {} units", units.len()),
+        Action::SetLink { link, to, .. } => match to {
+            Some(target) => format!("linking {link} to {}", target.display()),
+            None => format!("taking {link} away"),
+        },
         Action::CheckFenced { .. } => "checking the fence".into(),
         Action::Stop { unit } => format!("stopping {unit}"),
         Action::ProveStopped { unit, .. } => format!("proving that {unit} is stopped"),

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Setting, UnitText, split_words};
+use crate::unit::{Setting, UnitText, words as unit_words};
 
 /// A setting that stands in a move's way.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ fn too_early(setting: &Setting, fresh: &[(&Path, &Path)]) -> Option<(String, Str
 
 /// The words of a value; one that can't be split is refused where it matters.
 fn words(value: &str) -> impl Iterator<Item = String> {
-    split_words(value).unwrap_or_default().into_iter()
+    unit_words::split(value).unwrap_or_default().into_iter()
 }
 
 #[cfg(test)]
