@@ -29,6 +29,8 @@ pub struct Surroundings {
     /// Only what is there; links are not followed.
     pub targets: BTreeMap<PathBuf, Found>,
     pub states: BTreeMap<PathBuf, StateReading>,
+    /// The drop-ins that are there for each new unit's name and not for the old one's.
+    pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
 }
