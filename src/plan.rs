@@ -17,10 +17,10 @@ use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::ProtocolVersion;
 
-use crate::content::{Fingerprint, NewFile, Role};
+use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Signer, SignerChain, StateReading, UnitLink};
-use crate::paths::{ManagedLink, ManagedPath};
+use crate::paths::ManagedLink;
 use crate::unit::UnitName;
 
 /// The format of a saved plan that this kmsctl writes and reads.
@@ -193,12 +193,6 @@ impl Request {
 }
 
 impl Move {
-    /// The file that holds the new unit's text: the unit's own, or its template's.
-    pub fn unit_file(&self) -> Option<&ManagedPath> {
-        let unit = self.files.iter().find(|f| f.role == Role::Unit);
-        unit.map(|f| &f.path)
-    }
-
     /// What the new process signs.
     pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
         self.chains.iter().map(|c| &c.new).chain(&self.stays)

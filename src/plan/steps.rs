@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::program::{Action, Lane, Program, Step, StepId};
 use super::{ChainFile, Move, Plan};
-use crate::content::Role;
+use crate::content::{NewFile, Role};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
@@ -41,12 +41,10 @@ pub fn stage(plan: &Plan) -> Program {
             },
             "nothing may start the new unit before the switch",
         ));
-        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
+        for (name, path) in drop_in_folders(moving) {
             steps.push(step(
                 id(&format!("folder-{name}")),
-                Action::MakeFolder {
-                    path: ManagedPath::drop_in_folder(unit),
-                },
+                Action::MakeFolder { path },
                 "the unit's drop-in goes there",
             ));
         }
@@ -86,6 +84,23 @@ pub fn stage(plan: &Plan) -> Program {
     }
 }
 
+/// The folders of a move's drop-ins: the new unit's and the old one's, and that of a template whose drop-ins are
+/// copied for all its instances.
+fn drop_in_folders(moving: &Move) -> Vec<(&'static str, ManagedPath)> {
+    let mut folders = vec![
+        ("new", ManagedPath::drop_in_folder(&moving.new)),
+        ("old", ManagedPath::drop_in_folder(&moving.old)),
+    ];
+    if let Some(template) = moving.new.template() {
+        let folder = ManagedPath::drop_in_folder(&template);
+        let holds = |f: &NewFile| f.path.as_path().parent() == Some(folder.as_path());
+        if moving.files.iter().any(holds) {
+            folders.push(("template", folder));
+        }
+    }
+    folders
+}
+
 /// Takes the staged files away; only those that kmsctl wrote.
 pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
     let mut steps = Vec::new();
@@ -113,8 +128,7 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
             };
             steps.push(step(id(&format!("file-{n}")), action, "staged by kmsctl"));
         }
-        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
-            let path = ManagedPath::drop_in_folder(unit);
+        for (name, path) in drop_in_folders(moving) {
             if written.contains(&path) {
                 let action = Action::RemoveFolder { path };
                 steps.push(step(
