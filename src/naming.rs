@@ -28,11 +28,20 @@ pub fn suffix(new_chain: &ChainId, given: Option<&str>) -> Result<String, String
     }
 }
 
+/// A name without the suffix that an earlier move gave it: a revision's, or the very same one.
+fn without_suffix<'a>(stem: &'a str, suffix: &str) -> &'a str {
+    let head = stem.strip_suffix(suffix).and_then(|s| s.strip_suffix('.'));
+    match head {
+        Some(head) if !head.is_empty() => head,
+        _ => without_revision(stem),
+    }
+}
+
 /// A file's new name: the suffix before the extension, in place of an earlier `.vN`.
 pub fn file_name(name: &str, suffix: &str) -> String {
     match name.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() => {
-            format!("{}.{suffix}.{extension}", without_revision(stem))
+            format!("{}.{suffix}.{extension}", without_suffix(stem, suffix))
         }
         _ => format!("{name}.{suffix}"),
     }
@@ -53,9 +62,12 @@ pub fn path(old: &str, suffix: &str) -> String {
 pub fn unit(old: &UnitName, suffix: &str) -> Result<UnitName, String> {
     let name = match old.stem().split_once('@') {
         Some((prefix, instance)) => {
-            format!("{}.{suffix}@{instance}.service", without_revision(prefix))
+            format!(
+                "{}.{suffix}@{instance}.service",
+                without_suffix(prefix, suffix)
+            )
         }
-        None => format!("{}.{suffix}.service", without_revision(old.stem())),
+        None => format!("{}.{suffix}.service", without_suffix(old.stem(), suffix)),
     };
     name.parse::<UnitName>().map_err(|e| e.to_string())
 }
@@ -89,6 +101,17 @@ mod tests {
         assert_eq!(unit("tmkms@01.service"), "tmkms.v4@01.service");
         assert_eq!(unit("tmkms.v3@01.v3.service"), "tmkms.v4@01.v3.service");
         assert_eq!(unit("tmkms@.service"), "tmkms.v4@.service");
+    }
+
+    #[test]
+    fn a_suffix_that_is_there_already_is_not_given_twice() {
+        assert_eq!(file_name("tmkms.01.b.toml", "b"), "tmkms.01.b.toml");
+        assert_eq!(file_name("ab.toml", "b"), "ab.b.toml");
+        assert_eq!(file_name(".b.toml", "b"), ".b.b.toml");
+        let unit = |name: &str| unit(&name.parse().unwrap(), "b").unwrap().to_string();
+        assert_eq!(unit("tmkms-01.b.service"), "tmkms-01.b.service");
+        assert_eq!(unit("tmkms.b@01.service"), "tmkms.b@01.service");
+        assert_eq!(unit("tmkms-01.v3.service"), "tmkms-01.b.service");
     }
 
     #[test]
