@@ -107,6 +107,9 @@ fn from_view(
         }
     };
     let files = &*host.files;
+    if let Some(name) = view.exec.iter().find_map(|e| variables.unset(e)) {
+        return Err(unset(&view, name));
+    }
     let (text, parsed) = unit_text(files, &view)?;
     let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
     let named = variables.get(tmkms::CONFIG_VARIABLE);
@@ -163,6 +166,22 @@ fn from_view(
         version,
         binary,
     }))
+}
+
+fn unset(view: &UnitView, name: &str) -> Finding {
+    let from = view.environment_files.iter();
+    let from: Vec<String> = from.map(|f| f.display().to_string()).collect();
+    let message = if from.is_empty() {
+        format!("its command uses ${{{name}}}, which nothing sets")
+    } else {
+        format!(
+            "its command uses ${{{name}}}, which neither the unit sets nor {}",
+            from.join(", ")
+        )
+    };
+    finding(Code::UnitUnreadable, message, view.name.signer())
+        .at(&view.fragment)
+        .remedy("set it there, then plan again")
 }
 
 fn unit_text(files: &dyn Files, view: &UnitView) -> Result<(String, UnitText), Finding> {

@@ -123,10 +123,16 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
                 message += &format!("\n{problem}");
             }
         } else if let Some(process) = inventory.processes.first() {
-            message += &format!(
-                ", but process {} does: give it a unit of its own, kmsctl moves signers that systemd runs",
-                process.pid
-            );
+            message += &match &process.unit {
+                Some(unit) => format!(
+                    ", but process {} of {unit} does: that unit's file can't be read; mend it, then plan again",
+                    process.pid
+                ),
+                None => format!(
+                    ", but process {} does: give it a unit of its own, kmsctl moves signers that systemd runs",
+                    process.pid
+                ),
+            };
         } else {
             message += "; see `systemctl list-units` for the signers' units, or give `--root` the right folder";
         }
