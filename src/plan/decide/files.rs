@@ -370,12 +370,16 @@ impl<'a> Files<'a> {
                     add(place(word), format!("{lead}{config}"));
                 }
             } else if let Some(start) = argv.iter().position(|w| w == "start") {
-                let end = place(start).end;
+                // The word itself is replaced, so that the change shows where it is.
+                let word = &part.text[place(start)];
                 if shared {
                     let name = self.new_config.file_name().unwrap_or_default();
-                    add(end..end, format!(" -c {}", name.to_string_lossy()));
+                    add(
+                        place(start),
+                        format!("{word} -c {}", name.to_string_lossy()),
+                    );
                 } else {
-                    add(end..end, format!(" -c {config}"));
+                    add(place(start), format!("{word} -c {config}"));
                 }
             }
             break;
