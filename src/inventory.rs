@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
@@ -203,7 +204,7 @@ pub struct SignerChain {
 }
 
 /// What a state file says, or why it says nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateReading {
     Missing,

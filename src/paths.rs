@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::unit::UnitName;
@@ -39,8 +40,11 @@ impl Protected {
 }
 
 /// An absolute path that kmsctl may create and take away again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
+#[schemars(extend("pattern" = "^/"))]
 pub struct ManagedPath(PathBuf);
 
 /// Why a path can't be one that kmsctl writes.

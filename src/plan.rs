@@ -12,6 +12,7 @@ pub mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
@@ -27,7 +28,7 @@ use crate::unit::UnitName;
 pub const FORMAT_VERSION: u32 = 1;
 
 /// What the operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     pub new_chain: ChainId,
@@ -54,9 +55,10 @@ pub struct Request {
 }
 
 /// The plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     /// Of everything but `binaries`, `observed` and `findings`.
     pub id: String,
@@ -75,7 +77,7 @@ pub struct Plan {
 }
 
 /// A file that the plan was made from, as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub path: PathBuf,
@@ -83,7 +85,7 @@ pub struct Input {
 }
 
 /// What was seen when the plan was made; told, and no input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
     pub host: String,
@@ -92,7 +94,7 @@ pub struct Observed {
 }
 
 /// What a state file said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Height {
     pub signer: String,
@@ -102,7 +104,7 @@ pub struct Height {
 }
 
 /// One signer's way from its old unit to its new one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
     pub signer: String,
@@ -147,7 +149,7 @@ pub struct Alias {
 }
 
 /// A chain that a signer signs, and where it keeps its state.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainFile {
     pub chain: String,
@@ -156,7 +158,7 @@ pub struct ChainFile {
 }
 
 /// A chain id that changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainMove {
     pub old: ChainFile,
