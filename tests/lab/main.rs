@@ -12,3 +12,4 @@ mod refusals;
 mod sampler;
 mod smoke;
 mod tree;
+mod units;
