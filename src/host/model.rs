@@ -72,6 +72,9 @@ pub struct Faults {
     pub start: Option<String>,
     #[serde(default)]
     pub stop: Option<String>,
+    /// A link that enabling the unit makes beyond those that it should, with its target.
+    #[serde(default)]
+    pub enable: Option<(PathBuf, PathBuf)>,
 }
 
 struct ModelServices(Rc<RefCell<Model>>);

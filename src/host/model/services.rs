@@ -310,7 +310,8 @@ impl Model {
     pub fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
         let mut made = Vec::new();
         for unit in units {
-            for (link, target) in self.install_links(unit)? {
+            let fault = self.faults.get(unit).and_then(|f| f.enable.clone());
+            for (link, target) in self.install_links(unit)?.into_iter().chain(fault) {
                 let context = || format!("linking {}", link.display());
                 if self.world.entry(&link).with_context(context)?.is_some() {
                     continue;
