@@ -8,6 +8,7 @@ mod history;
 mod operation;
 mod plan;
 mod rollback;
+mod snapshot;
 mod stage;
 mod status;
 mod unstage;
@@ -91,6 +92,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
+    Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
     Demo,
 }
@@ -154,6 +157,7 @@ fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
     }
 }

@@ -3,6 +3,7 @@
 pub mod history;
 pub mod plan;
 pub mod progress;
+pub mod snapshot;
 pub mod status;
 
 use std::fmt::Write as _;

@@ -59,19 +59,21 @@ pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, Str
     Ok(changes)
 }
 
+/// The settings whose values may be secrets.
+pub const SECRET_SETTINGS: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
+
 /// The text with the values cut out that may be secrets: environment and credentials, but not tmkms' own variable.
 ///
 /// # Errors
 /// The text can't be read.
 pub fn without_secrets(text: &str) -> Result<String, String> {
-    const SECRET: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
     let parsed = UnitText::parse(text).map_err(|e| e.to_string())?;
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for setting in parsed
         .settings
         .iter()
-        .filter(|s| SECRET.contains(&s.key.as_str()))
+        .filter(|s| SECRET_SETTINGS.contains(&s.key.as_str()))
     {
         let words = split_words(&setting.value).unwrap_or_default();
         let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));
