@@ -11,4 +11,5 @@ mod parts;
 mod refusals;
 mod sampler;
 mod smoke;
+mod snapshot;
 mod tree;
