@@ -121,7 +121,7 @@ impl LeftOut {
 pub struct Taken {
     pub nodes: Nodes,
     pub snapshot: Snapshot,
-    /// Where a word stands that is also a password: for the operator's eyes, and never kept.
+    /// Places where something may be a secret and is kept: for the operator's eyes, and never kept itself.
     pub doubtful: Vec<String>,
     inventory: Inventory,
     history: History,

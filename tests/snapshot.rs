@@ -9,6 +9,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kmsctl::exit::Exit;
+use kmsctl::host::model;
+use kmsctl::snapshot::{self, folder::Unfinished};
 use serde_json::Value;
 use support::{CONFIGS, Host, Said, UNITS, files_below};
 use tempfile::TempDir;
@@ -100,6 +103,17 @@ fn soft_signer(host: &Host) {
     );
     host.link(&format!("{UNITS}/soft.service"), "/opt/soft.service");
     host.link(&format!("{UNITS}/by-another-name.service"), "soft.service");
+    let units = r#"{"format_version":1,"starts":3,"units":{"#.to_owned();
+    let running = (1..=3).map(|n| {
+        format!(
+            r#""tmkms-0{n}.service":{{"active":"active","sub":"running","main_pid":100{n},"invocation":"0{n}","restarts":0,"control_group":""}}"#
+        )
+    });
+    let running: Vec<String> = running.collect();
+    host.write(
+        "run/kmsctl/services.json",
+        &format!("{units}{}}}}}", running.join(",")),
+    );
     host.link(
         &format!("{UNITS}/multi-user.target.wants/soft.service"),
         "../soft.service",
@@ -418,12 +432,14 @@ fn a_key_s_text_in_another_place_ends_it() {
     assert!(shelf.names().is_empty(), "{:?}", shelf.names());
     // A short one may be there by chance: it is kept, and the operator is told where.
     host.edit(&unit, PASSWORD, "nothing");
+    let old = format!("[Service]\n#Environment=HSM_PIN={OLD_PASSWORD}");
+    host.edit(&unit, "[Service]", &old);
     host.edit("data_tmkms/tmkms/kms/password", PASSWORD, "Commercio");
     host.edit(&format!("{CONFIGS}/tmkms.02.toml"), PASSWORD, "Commercio");
-    shelf
-        .take(&host, "s")
-        .exits(0)
-        .says(&["/etc/systemd/system/tmkms-01.service:3: a word here"]);
+    shelf.take(&host, "s").exits(0).says(&[
+        "/etc/systemd/system/tmkms-01.service:3: a word here",
+        "/etc/systemd/system/tmkms-01.service:7: a comment that may hold a secret",
+    ]);
 }
 
 #[test]
@@ -435,6 +451,41 @@ fn a_host_with_a_signer_that_can_t_be_read_is_refused() {
         .exits(3)
         .says(&["tmkms.02.toml, which can't be read"]);
     assert!(shelf.names().is_empty(), "{:?}", shelf.names());
+}
+
+#[test]
+fn a_tree_that_reads_otherwise_than_its_host_is_never_finished() {
+    let (host, shelf) = (host_of_secrets(), Shelf::new());
+    let wants = format!("{UNITS}/multi-user.target.wants/tmkms-01.service");
+    for (path, what) in [
+        (wants.as_str(), "tmkms-01.service: the links that enable it"),
+        ("run/kmsctl/services.json", "soft.service: whether it runs"),
+        (
+            "k/real/state.json",
+            "soft.service: its chains, state files or keys",
+        ),
+        ("k/current", "soft.service: it is no signer there"),
+        (
+            &format!("{UNITS}/tmkms-.service.d/10-limits.conf"),
+            "tmkms-03.service: its drop-ins",
+        ),
+    ] {
+        let mut open = model::open(host.root()).unwrap();
+        let unfinished = Unfinished::begin(&shelf.path("s")).unwrap();
+        let taken = snapshot::take(&mut open, [7; 32]).unwrap();
+        unfinished.write(&taken.nodes).unwrap();
+        taken.check(unfinished.path()).unwrap();
+        fs::remove_file(unfinished.path().join(path)).unwrap();
+        let refused = taken.check(unfinished.path()).unwrap_err();
+        assert_eq!(refused.exit, Exit::Refused);
+        assert!(
+            refused.error.to_string().contains(what),
+            "{}",
+            refused.error
+        );
+        drop(unfinished);
+        assert!(shelf.names().is_empty(), "{:?}", shelf.names());
+    }
 }
 
 #[test]

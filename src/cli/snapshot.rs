@@ -26,9 +26,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &SnapshotArgs) -> Outcome {
     taken.check(unfinished.path())?;
     let place = unfinished.finish()?;
     for doubtful in &taken.doubtful {
-        ui.note(&format!(
-            "{doubtful}: a word here is also a password of this host: look whether it is one here"
-        ));
+        ui.note(doubtful);
     }
     if ui.json {
         ui.json(&taken.snapshot)?;

@@ -16,6 +16,7 @@ use super::trail::{self, End, Trail};
 use super::{LeftOut, Node, Nodes, Replaced, Secret, mask};
 use crate::host::{Entry, Files};
 use crate::inventory::FileFacts;
+use crate::render::unit::SECRET_SETTINGS;
 use crate::unit::UnitName;
 
 /// Where journals lie.
@@ -26,7 +27,7 @@ pub struct Collected {
     pub nodes: Nodes,
     pub replaced: BTreeSet<Replaced>,
     pub left_out: Vec<LeftOut>,
-    /// Where a word stands that is also a password: for the operator's eyes, and never kept.
+    /// Places where something may be a secret and is kept: for the operator's eyes, and never kept itself.
     pub doubtful: Vec<String>,
 }
 
@@ -71,7 +72,8 @@ impl<'a> Collector<'a> {
         self.unit_links(unit_path)?;
         self.markers()?;
         self.journals()?;
-        self.collected.doubtful = self.secrets_elsewhere()?;
+        let found = self.secrets_elsewhere()?;
+        self.collected.doubtful.extend(found);
         Ok(self.collected)
     }
 
@@ -134,6 +136,7 @@ impl<'a> Collector<'a> {
                 (Secret::Values, kept.into_bytes())
             }
             Kind::Unit => {
+                self.collected.doubtful.extend(comments(path, text()?));
                 let kept = mask::unit(text()?, self.leads, placeholders).map_err(odd)?;
                 (Secret::Values, kept.into_bytes())
             }
@@ -279,11 +282,36 @@ impl<'a> Collector<'a> {
                          and try again"
                     );
                 }
-                doubtful.push(place);
+                doubtful.push(format!(
+                    "{place}: a word here is also a password of this host: look whether it is one here"
+                ));
             }
         }
         Ok(doubtful)
     }
+}
+
+/// Comments of a unit that speak of a secret. A plan has them as they are, so they are kept.
+fn comments(path: &Path, text: &str) -> Vec<String> {
+    const SPEAK: [&str; 5] = ["password", "passwd", "passphrase", "secret", "api_key"];
+    let speaks = |line: &str| {
+        SECRET_SETTINGS
+            .iter()
+            .any(|s| line.contains(&format!("{s}=")))
+            || SPEAK
+                .iter()
+                .any(|word| line.to_ascii_lowercase().contains(word))
+    };
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(|(_, line)| line.trim_start().starts_with(['#', ';']) && speaks(line))
+        .map(|(number, _)| {
+            format!(
+                "{}:{number}: a comment that may hold a secret is kept as it is: look at it",
+                path.display()
+            )
+        })
+        .collect()
 }
 
 /// Shorter ones are everywhere.
