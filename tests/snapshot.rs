@@ -398,6 +398,9 @@ fn a_folder_that_isn_t_empty_is_refused_and_stays() {
     symlink("full", shelf.path("link")).unwrap();
     shelf.take(&host, "link").exits(3).says(&["link"]);
     fs::create_dir(shelf.path("empty")).unwrap();
+    let mut inside = host.command(&["snapshot", "."]);
+    let inside = inside.current_dir(shelf.path("empty")).output().unwrap();
+    assert_eq!(inside.status.code(), Some(3));
     shelf.take(&host, "empty").exits(0);
     assert!(shelf.path("empty/run/kmsctl/snapshot.json").is_file());
 }
@@ -450,6 +453,37 @@ fn a_host_with_a_signer_that_can_t_be_read_is_refused() {
         .take(&host, "s")
         .exits(3)
         .says(&["tmkms.02.toml, which can't be read"]);
+    assert!(shelf.names().is_empty(), "{:?}", shelf.names());
+}
+
+#[test]
+fn what_a_hand_left_of_a_staging_is_taken_along() {
+    let (host, shelf) = (Host::of("commercio"), Shelf::new());
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.remove(&format!("{UNITS}/tmkms-01.v3.service"));
+    shelf.take(&host, "s").exits(0);
+    let fence = format!("{UNITS}/tmkms-01.v3.service.d/zz-kmsctl.conf");
+    assert!(shelf.path("s").join(fence).is_file());
+    let (there, here) = (plan(host.root()), plan(&shelf.path("s")));
+    assert_eq!(comparable(here), comparable(there));
+}
+
+#[test]
+fn a_host_that_can_t_be_had_without_its_secrets_is_refused() {
+    let (host, shelf) = (Host::of("commercio"), Shelf::new());
+    // As a key the file must be replaced, and as a config it must stay.
+    let config = format!("{CONFIGS}/tmkms.01.toml");
+    host.edit(
+        &config,
+        &format!("/{CONFIGS}/secret_connection01.key"),
+        &format!("/{config}"),
+    );
+    shelf
+        .take(&host, "s")
+        .exits(3)
+        .says(&["no snapshot was made", "tmkms-01.service: it is no signer"]);
     assert!(shelf.names().is_empty(), "{:?}", shelf.names());
 }
 

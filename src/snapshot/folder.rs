@@ -55,6 +55,13 @@ impl Unfinished {
             Ok(real) => real,
             Err(_) => spelled,
         };
+        // It is replaced by a whole one, and who is in it would be left in the empty one.
+        if std::env::current_dir().is_ok_and(|here| here == wanted) {
+            return Err(Failure::refused(format!(
+                "{}: you are in this folder; name a new one",
+                wanted.display()
+            )));
+        }
         let parent = wanted.parent().unwrap_or(Path::new("/"));
         let folder = tempfile::Builder::new()
             .prefix(".kmsctl-snapshot-")
