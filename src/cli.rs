@@ -7,12 +7,14 @@ mod heights;
 mod history;
 mod operation;
 mod plan;
+mod read;
 mod rollback;
 mod snapshot;
 mod stage;
 mod status;
 mod unstage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::{Exit, Outcome};
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
+use crate::ui::failure::{self, Prints};
 
 /// Move a validator's remote signers to a new chain id: plan it, stage it days ahead, apply it at the halt, take it back
 #[derive(Debug, Parser)]
@@ -45,7 +48,7 @@ struct Global {
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Print JSON on standard output
+    /// Print JSON on standard output, errors included; not what `demo` shows
     #[arg(long, global = true)]
     json: bool,
     /// Answer every question with yes
@@ -98,6 +101,22 @@ enum Verb {
     Demo,
 }
 
+impl Verb {
+    fn prints(&self) -> Prints {
+        match self {
+            Verb::Stage(_) | Verb::Unstage => Prints::Events,
+            Verb::Apply(args) if args.dry_run => Prints::Document,
+            Verb::Rollback(args) if args.dry_run => Prints::Document,
+            Verb::Apply(_) | Verb::Rollback(_) => Prints::Events,
+            Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
+                Prints::Document
+            }
+            Verb::Snapshot(_) => Prints::Document,
+            Verb::Demo => Prints::Text,
+        }
+    }
+}
+
 impl Global {
     fn ui(&self) -> Ui {
         Ui {
@@ -117,18 +136,24 @@ impl Global {
     }
 }
 
-/// Runs a command line; says what failed on standard error.
-pub fn run(cli: Cli) -> Exit {
+/// Reads a command line and runs its verb; says what failed on standard error.
+pub fn run(words: Vec<OsString>) -> Exit {
+    match read::command_line(&words) {
+        Ok(cli) => run_verb(&cli),
+        Err(unread) => unread.say(&words),
+    }
+}
+
+fn run_verb(cli: &Cli) -> Exit {
     match cli.global.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     let ui = cli.global.ui();
-    match dispatch(&cli, ui) {
+    match dispatch(cli, ui) {
         Ok(exit) => exit,
         Err(failure) => {
-            // An error is said even with --quiet.
             let denied = failure.error.chain().any(|cause| {
                 cause
                     .downcast_ref::<std::io::Error>()
@@ -139,7 +164,8 @@ pub fn run(cli: Cli) -> Exit {
             } else {
                 ""
             };
-            Ui { quiet: false, ..ui }.note(&format!("kmsctl: {:#}{next}", failure.error));
+            let sentence = format!("{:#}{next}", failure.error);
+            failure::show(ui, cli.verb.prints(), &failure, &sentence);
             failure.exit
         }
     }

@@ -24,6 +24,7 @@ pub mod paths;
 pub mod plan;
 pub mod render;
 pub mod rollback;
+pub mod settings;
 pub mod snapshot;
 pub mod ui;
 pub mod unit;

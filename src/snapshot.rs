@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::discover::{self, Versions};
@@ -51,7 +52,7 @@ pub enum Node {
 pub type Nodes = BTreeMap<PathBuf, Node>;
 
 /// What a snapshot says of itself. No time is in it, so that two of one host differ in placeholders only.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Snapshot {
     pub format_version: u32,
     pub kmsctl: String,
@@ -65,7 +66,7 @@ pub struct Snapshot {
 }
 
 /// A signer that is in the snapshot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SnapshotSigner {
     pub signer: String,
     pub unit: String,
@@ -75,14 +76,14 @@ pub struct SnapshotSigner {
 }
 
 /// A file with placeholders in it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Replaced {
     pub path: PathBuf,
     pub what: Secret,
 }
 
 /// What a placeholder stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Secret {
     KeyFile,
@@ -92,7 +93,7 @@ pub enum Secret {
 }
 
 /// What of the host isn't in the snapshot, or isn't what it was, and why.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct LeftOut {
     pub what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +157,7 @@ pub fn take(host: &mut Host, key: [u8; 32]) -> Result<Taken, Failure> {
         views.push(host.services.view(&signer.unit.name)?);
     }
     let unit_path = host.services.unit_path()?;
-    let chosen = choose::choose(&inventory, &views, &history.0);
+    let chosen = choose::choose(&inventory, &views, &unit_path, &history.0);
     let leads = LeadsToConfig::of(&inventory);
     let collector = Collector::new(&*host.files, &leads, Placeholders::new(key));
     let collected = collector.collect(&chosen, &unit_path)?;
@@ -206,7 +207,7 @@ impl Taken {
 impl SnapshotSigner {
     fn of(signer: &crate::inventory::Signer) -> SnapshotSigner {
         SnapshotSigner {
-            signer: signer.name().to_owned(),
+            signer: signer.name(),
             unit: signer.unit.name.to_string(),
             active: signer.is_up(),
             enabled: !signer.unit.links.is_empty(),

@@ -197,6 +197,47 @@ fn a_snapshot_plans_as_its_host_does() {
 }
 
 #[test]
+fn templates_and_variables_and_what_pulls_a_unit_in_plan_as_on_the_host_too() {
+    let (host, shelf) = (Host::of("commercio"), Shelf::new());
+    for number in ["01", "02", "03"] {
+        host.remove(&format!(
+            "{UNITS}/multi-user.target.wants/tmkms-{number}.service"
+        ));
+        host.remove(&format!("{UNITS}/tmkms-{number}.service"));
+    }
+    host.write(
+        &format!("{UNITS}/tmkms@.service"),
+        &format!(
+            "[Service]\nEnvironmentFile=/etc/default/tmkms-%i\nEnvironment=HSM_PIN={PIN} FOLDER=/{CONFIGS}\n\
+             ExecStart=/b/tmkms start -c ${{FOLDER}}/tmkms.${{NUMBER}}.toml\n[Install]\nWantedBy=multi-user.target\n"
+        ),
+    );
+    for number in ["01", "02"] {
+        host.link(
+            &format!("{UNITS}/multi-user.target.wants/tmkms@{number}.service"),
+            "/etc/systemd/system/tmkms@.service",
+        );
+    }
+    host.write(
+        &format!("{UNITS}/kms.target"),
+        &format!("[Unit]\n# of all\nWants=tmkms@03.service\n[X-Test]\nEnvironment=A={PIN}\n"),
+    );
+    // The third one isn't enabled: it runs, since another unit wants it.
+    let units = r#"{"format_version":1,"starts":1,"units":{"tmkms@03.service":{"active":"active","sub":"running","main_pid":1001,"invocation":"01","restarts":0,"control_group":""}}}"#;
+    host.write("run/kmsctl/services.json", units);
+    for number in ["01", "02", "03"] {
+        let text = format!("# {PIN}\nHSM_PIN=\"{PIN}\"\nNUMBER={number}\n");
+        host.write(&format!("etc/default/tmkms-{number}"), &text);
+    }
+    shelf.take(&host, "s").exits(0);
+    let (there, here) = (plan(host.root()), plan(&shelf.path("s")));
+    assert_eq!(there["moves"].as_array().unwrap().len(), 3);
+    assert_eq!(comparable(here), comparable(there));
+    assert!(shelf.path("s").join(UNITS).join("kms.target").is_file());
+    no_secret_below(&shelf.path("s"));
+}
+
+#[test]
 fn it_does_so_after_every_step_of_a_night_too() {
     let (host, shelf) = (host_of_secrets(), Shelf::new());
     host.kmsctl(&["plan", "--new-chain", "commercio-3"])

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -22,7 +22,8 @@ use crate::ui::{self, Ui};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The chain id after the upgrade, such as commercio-3
+    /// The chain id after the upgrade, such as commercio-3; the one that --from-chain names where only the protocol or
+    /// the binary changes
     #[arg(long, value_name = "ID")]
     new_chain: ChainId,
     /// The chain id to leave, where the new one's name doesn't tell
@@ -37,6 +38,12 @@ pub struct PlanArgs {
     /// The protocol version of the new config; by default v0.34 in place of legacy and v0.33
     #[arg(long, value_name = "VERSION")]
     protocol: Option<ProtocolVersion>,
+    /// The tmkms that the new units run; by default the one that the old units run
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// The folder that new configs go to; by default beside the old ones
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
     /// How many blocks apart the signers' heights may be
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
     max_spread: u64,
@@ -52,7 +59,7 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    fn request(&self) -> Result<Request, Failure> {
+    fn request(&self, host: &Host) -> Result<Request, Failure> {
         if let Some(code) = self.accept.iter().find(|c| !c.acceptable()) {
             return Err(Failure::usage(format!(
                 "--accept {code}: that finding guards a rule that no flag turns off"
@@ -64,17 +71,47 @@ impl PlanArgs {
             signers: self.signer.iter().cloned().collect(),
             suffix: self.suffix.clone(),
             protocol: self.protocol,
+            binary: self.binary.as_deref().map(absolute).transpose()?,
+            config_dir: self.config_dir(host)?,
             max_spread: self.max_spread,
             accept: self.accept.iter().copied().collect::<BTreeSet<Code>>(),
         })
     }
+
+    /// Without any link in it, as everything that is written to must be.
+    fn config_dir(&self, host: &Host) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = &self.config_dir else {
+            return Ok(None);
+        };
+        absolute(folder)?;
+        let resolved = host.files.resolve(folder).map_err(|e| {
+            Failure::refused(format!(
+                "--config-dir {}: {e}; make the folder first, with the owner that the signers' configs need",
+                folder.display()
+            ))
+        })?;
+        Ok(Some(resolved))
+    }
+}
+
+/// A path of the host that means itself wherever kmsctl is called.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let plain = |c: Component<'_>| matches!(c, Component::RootDir | Component::Normal(_));
+    if path.is_absolute() && path.components().all(plain) && path.to_str().is_some() {
+        return Ok(path.to_owned());
+    }
+    Err(Failure::usage(format!(
+        "{}: give an absolute path without `..`",
+        path.display()
+    )))
 }
 
 /// Where the current plan is kept, below kmsctl's own folder.
 pub const CURRENT: &str = "plan.json";
 
 pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
-    let plan = make(host, &args.request()?)?;
+    let request = args.request(host)?;
+    let plan = make(host, &request)?;
     let history = History::read(host)?;
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
@@ -125,6 +162,6 @@ pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
-    let around = discover::surroundings(&*host.files, &draft.moves);
+    let around = discover::surroundings(host, &inventory, request, &draft.moves);
     Ok(safety::judge(&inventory, request, draft, &around, &ledger))
 }

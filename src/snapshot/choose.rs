@@ -13,10 +13,8 @@ use crate::journal::Journal;
 use crate::kms::tmkms;
 use crate::paths::{FENCE_FOLDER, ManagedPath};
 use crate::plan::program::Action;
-use crate::unit::{UnitText, expand};
-
-/// The file of defaults for kmsctl's flags.
-const SETTINGS: &str = "/etc/kmsctl/kmsctl.toml";
+use crate::settings;
+use crate::unit::UnitText;
 
 /// What a file is, which decides what of it may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,12 +40,20 @@ pub enum Kind {
 /// A path that belongs to the snapshot, if anything is there.
 pub type Chosen = BTreeSet<(Kind, PathBuf)>;
 
-/// Chooses. `views` are what the service manager says of the inventory's signers.
-pub fn choose(inventory: &Inventory, views: &[UnitView], journals: &[Journal]) -> Chosen {
+/// Chooses. `views` are what the service manager says of the inventory's signers, `unit_path` where it reads units.
+pub fn choose(
+    inventory: &Inventory,
+    views: &[UnitView],
+    unit_path: &[PathBuf],
+    journals: &[Journal],
+) -> Chosen {
     let mut chosen = Chosen::new();
     for signer in &inventory.signers {
         config(signer, &mut chosen);
-        environment_files(signer, &mut chosen);
+        // Other units whose own text wants it.
+        for by in &signer.unit.pulled_in_by {
+            chosen.extend(unit_path.iter().map(|f| (Kind::Unit, f.join(by))));
+        }
     }
     for view in views {
         chosen.insert((Kind::Unit, view.fragment.clone()));
@@ -56,11 +62,13 @@ pub fn choose(inventory: &Inventory, views: &[UnitView], journals: &[Journal]) -
         let own = ManagedPath::drop_in(&view.name).into();
         chosen.insert((Kind::Unit, own));
         chosen.insert((Kind::Folder, view.working_directory.clone()));
+        let files = view.environment_files.iter();
+        chosen.extend(files.map(|f| (Kind::EnvironmentFile, f.clone())));
     }
     for journal in journals {
         journalled(journal, &mut chosen);
     }
-    chosen.insert((Kind::Plain, PathBuf::from(SETTINGS)));
+    chosen.insert((Kind::Plain, PathBuf::from(settings::PATH)));
     chosen.insert((Kind::Folder, PathBuf::from(FENCE_FOLDER)));
     chosen
 }
@@ -89,24 +97,6 @@ fn config(signer: &Signer, chosen: &mut Chosen) {
 
 fn beside(kind: Kind, path: &Path, chosen: &mut Chosen) {
     chosen.extend(path.parent().map(|folder| (kind, folder.to_owned())));
-}
-
-/// `EnvironmentFile=` of a unit and its drop-ins. A pattern names no file, and one whose name needs a running systemd is
-/// none that `--root` could read.
-fn environment_files(signer: &Signer, chosen: &mut Chosen) {
-    let unit = &signer.unit;
-    let texts = std::iter::once(&unit.text).chain(&unit.drop_in_texts);
-    for text in texts.filter_map(|text| UnitText::parse(text).ok()) {
-        for setting in text.list("Service", "EnvironmentFile") {
-            let path = setting.value.trim_start_matches('-');
-            if let Ok(path) = expand(path, &unit.name)
-                && path.starts_with('/')
-                && !path.contains(['*', '?', '['])
-            {
-                chosen.insert((Kind::EnvironmentFile, PathBuf::from(path)));
-            }
-        }
-    }
 }
 
 /// State files that an operation used, and files that it may have written.

@@ -65,11 +65,12 @@ fn signer(host: &Signer, tree: &Signer) -> Vec<&'static str> {
             there.working_directory == here.working_directory,
             "its working directory",
         ),
-        (
-            there.config_variable == here.config_variable,
-            "its config's variable",
-        ),
         (there.links == here.links, "the links that enable it"),
+        (there.aliases == here.aliases, "its other names"),
+        (
+            there.pulled_in_by == here.pulled_in_by,
+            "which units want it",
+        ),
         (there.closed == here.closed, "its fence"),
         (there.run.is_up() == here.run.is_up(), "whether it runs"),
         (config.0.path == config.1.path, "where its config is"),
