@@ -23,6 +23,7 @@ use super::{Clock, Entry, Files, Host, Processes};
 use crate::inventory::{RunState, SignerProcess};
 use crate::unit::UnitName;
 use services::Model;
+pub use services::{FORMAT_VERSION as RUNNING_FORMAT, RUNNING};
 
 /// Opens a folder as a host.
 ///

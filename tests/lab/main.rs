@@ -12,5 +12,6 @@ mod refusals;
 mod same_chain;
 mod sampler;
 mod smoke;
+mod snapshot;
 mod tree;
 mod units;
