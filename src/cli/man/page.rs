@@ -1,7 +1,8 @@
 //! The pages' shape: which sections they have, and how the command line and the words of [`super::text`] become roff.
 
 use anyhow::{Context, Result};
-use clap::Command;
+use clap::builder::PossibleValue;
+use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
@@ -94,10 +95,23 @@ fn man(mut command: Command) -> Man {
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
     // The same program prints the same page on every day. Its date is given as empty: left out, the source would be
     // taken for it.
-    Man::new(command.override_usage(usage))
+    Man::new(command.override_usage(usage).mut_args(values_in_words))
         .date("\"\"")
         .source(concat!("kmsctl ", env!("CARGO_PKG_VERSION")))
         .manual("Operating remote signers")
+}
+
+/// The values that an argument takes, as a part of its sentence instead of a list over half a screen.
+fn values_in_words(argument: Arg) -> Arg {
+    let values = argument.get_possible_values();
+    let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
+    match argument.get_help() {
+        Some(help) if !names.is_empty() => {
+            let help = format!("{help}; one of {}", names.join(", "));
+            argument.help(help).hide_possible_values(true)
+        }
+        _ => argument,
+    }
 }
 
 fn page(man: &Man, out: Vec<u8>) -> Result<Page> {
