@@ -64,7 +64,7 @@ fn is_default(flag: &Arg, item: &Item) {
     let default = match flag.get_default_values() {
         [] => "false".to_owned(),
         [default] => default.to_str().unwrap().to_owned(),
-        several => panic!("{flag}: {several:?}"),
+        several => panic!("--{}: {several:?}", flag.get_id()),
     };
-    assert_eq!(given, default, "{flag}");
+    assert_eq!(given, default, "--{}", flag.get_id());
 }
