@@ -49,7 +49,7 @@ struct Global {
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Print JSON on standard output, errors included; not what `demo`, `completions` and `man` show
+    /// Print JSON on standard output, errors included; not for demo, completions and man
     #[arg(long, global = true)]
     json: bool,
     /// Answer every question with yes
