@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
@@ -95,7 +96,7 @@ pub struct Unit {
 }
 
 /// A link of systemd's, and what it names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnitLink {
     pub link: ManagedLink,
@@ -203,7 +204,7 @@ pub struct SignerChain {
 }
 
 /// What a state file says, or why it says nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateReading {
     Missing,

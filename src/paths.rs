@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::unit::UnitName;
@@ -39,8 +40,11 @@ impl Protected {
 }
 
 /// An absolute path that kmsctl may create and take away again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
+#[schemars(extend("pattern" = "^/"))]
 pub struct ManagedPath(PathBuf);
 
 /// Why a path can't be one that kmsctl writes.
@@ -106,6 +110,13 @@ impl ManagedPath {
         ManagedPath::try_from(ManagedPath::drop_in_folder(unit).0.join(name))
     }
 
+    /// The folder of a drop-in; none for other files.
+    pub fn folder_of_drop_in(&self) -> Option<ManagedPath> {
+        let folder = self.0.parent()?;
+        let drop_ins = folder.to_str()?.ends_with(".service.d");
+        drop_ins.then(|| ManagedPath(folder.to_owned()))
+    }
+
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -156,8 +167,11 @@ impl TryFrom<PathBuf> for ManagedPath {
 
 /// A symbolic link of systemd's that kmsctl may make, point elsewhere, or take away: one that enables a unit, or gives it
 /// a second name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
+#[schemars(extend("pattern" = r"^/(etc|run)/systemd/system/.*\.service$"))]
 pub struct ManagedLink(PathBuf);
 
 impl ManagedLink {

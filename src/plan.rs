@@ -12,6 +12,7 @@ pub mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
@@ -20,14 +21,14 @@ use tmkms_core::protocol::ProtocolVersion;
 use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Signer, SignerChain, StateReading, UnitLink};
-use crate::paths::ManagedLink;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 /// The format of a saved plan that this kmsctl writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// What the operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     pub new_chain: ChainId,
@@ -54,9 +55,10 @@ pub struct Request {
 }
 
 /// The plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     /// Of everything but `binaries`, `observed` and `findings`.
     pub id: String,
@@ -75,7 +77,7 @@ pub struct Plan {
 }
 
 /// A file that the plan was made from, as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub path: PathBuf,
@@ -83,7 +85,7 @@ pub struct Input {
 }
 
 /// What was seen when the plan was made; told, and no input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
     pub host: String,
@@ -92,7 +94,7 @@ pub struct Observed {
 }
 
 /// What a state file said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Height {
     pub signer: String,
@@ -102,7 +104,7 @@ pub struct Height {
 }
 
 /// One signer's way from its old unit to its new one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
     pub signer: String,
@@ -124,7 +126,7 @@ pub struct Move {
 }
 
 /// How a signer's units are enabled: link by link, as it was found and as it will be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enablement {
     /// Enabling and disabling by systemd does exactly this. Otherwise kmsctl sets each link: systemd would remove a
@@ -138,7 +140,7 @@ pub struct Enablement {
 }
 
 /// A unit's second name, and what it names before and after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alias {
     pub link: ManagedLink,
@@ -147,7 +149,7 @@ pub struct Alias {
 }
 
 /// A chain that a signer signs, and where it keeps its state.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainFile {
     pub chain: String,
@@ -156,7 +158,7 @@ pub struct ChainFile {
 }
 
 /// A chain id that changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainMove {
     pub old: ChainFile,
@@ -193,6 +195,14 @@ impl Request {
 }
 
 impl Move {
+    /// The folders of the drop-ins among the files.
+    pub fn drop_in_folders(&self) -> BTreeSet<ManagedPath> {
+        let drop_ins = self.files.iter().map(|f| &f.path);
+        drop_ins
+            .filter_map(ManagedPath::folder_of_drop_in)
+            .collect()
+    }
+
     /// What the new process signs.
     pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
         self.chains.iter().map(|c| &c.new).chain(&self.stays)

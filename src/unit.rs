@@ -10,14 +10,18 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use systemd_unit_edit::SystemdUnit;
 
 /// A service unit's name, such as `tmkms-01.service`.
 ///
 /// Only systemd's own alphabet (letters, digits, `:-_.\@`) and the suffix `.service`, 255 bytes at most.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = r"^[A-Za-z0-9:_.\\@-]+\.service$", "maxLength" = 255))]
 pub struct UnitName(String);
 
 impl UnitName {

@@ -133,6 +133,12 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
                     process.pid
                 ),
             };
+        } else if !inventory.signers.is_empty() {
+            let retired = inventory.signers.iter().map(|s| s.unit.name.as_str());
+            message += &format!(
+                "; these do, and neither run nor are enabled: {}. Enable and start those that should sign",
+                list(retired)
+            );
         } else {
             message += "; see `systemctl list-units` for the signers' units, or give `--root` the right folder";
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::program::{Action, Lane, Program, Step, StepId};
 use super::{ChainFile, Move, Plan};
-use crate::content::{NewFile, Role};
+use crate::content::Role;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
@@ -41,11 +41,11 @@ pub fn stage(plan: &Plan) -> Program {
             },
             "nothing may start the new unit before the switch",
         ));
-        for (name, path) in drop_in_folders(moving) {
+        for (n, path) in moving.drop_in_folders().into_iter().enumerate() {
             steps.push(step(
-                id(&format!("folder-{name}")),
+                id(&format!("folder-{n}")),
                 Action::MakeFolder { path },
-                "the unit's drop-in goes there",
+                "a unit's drop-ins go there",
             ));
         }
         for (n, file) in moving.files.iter().enumerate() {
@@ -84,23 +84,6 @@ pub fn stage(plan: &Plan) -> Program {
     }
 }
 
-/// The folders of a move's drop-ins: the new unit's and the old one's, and that of a template whose drop-ins are
-/// copied for all its instances.
-fn drop_in_folders(moving: &Move) -> Vec<(&'static str, ManagedPath)> {
-    let mut folders = vec![
-        ("new", ManagedPath::drop_in_folder(&moving.new)),
-        ("old", ManagedPath::drop_in_folder(&moving.old)),
-    ];
-    if let Some(template) = moving.new.template() {
-        let folder = ManagedPath::drop_in_folder(&template);
-        let holds = |f: &NewFile| f.path.as_path().parent() == Some(folder.as_path());
-        if moving.files.iter().any(holds) {
-            folders.push(("template", folder));
-        }
-    }
-    folders
-}
-
 /// Takes the staged files away; only those that kmsctl wrote.
 pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
     let mut steps = Vec::new();
@@ -128,14 +111,10 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
             };
             steps.push(step(id(&format!("file-{n}")), action, "staged by kmsctl"));
         }
-        for (name, path) in drop_in_folders(moving) {
+        for (n, path) in moving.drop_in_folders().into_iter().enumerate() {
             if written.contains(&path) {
                 let action = Action::RemoveFolder { path };
-                steps.push(step(
-                    id(&format!("folder-{name}")),
-                    action,
-                    "made by kmsctl",
-                ));
+                steps.push(step(id(&format!("folder-{n}")), action, "made by kmsctl"));
             }
         }
         // Another plan may have staged the unit: then its fence stays closed.

@@ -100,6 +100,9 @@ impl Edit {
                 from,
                 with,
             } => host.edit(replace, from, with),
+            Edit::Remove { remove } if host.path(remove).is_dir() => {
+                fs::remove_dir(host.path(remove)).unwrap();
+            }
             Edit::Remove { remove } => host.remove(remove),
             Edit::Link { link, to } => {
                 fs::create_dir_all(host.path(link).parent().unwrap()).unwrap();
