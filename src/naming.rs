@@ -1,8 +1,18 @@
 //! New names: where the suffix goes, and what it is.
 
+use std::path::Path;
+
 use tmkms_core::chain_id::ChainId;
 
 use crate::unit::{UnitName, without_revision};
+
+/// Bytes of a name, and of a path without its closing NUL, that Linux takes.
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
+/// What a file's temporary name adds: `.` and `.kmsctl-new`.
+const TEMPORARY: usize = 12;
+/// A unit's name with `.closed` is its fence's marker.
+const LONGEST_UNIT: usize = LONGEST_NAME - TEMPORARY - 7;
 
 /// The suffix of a move: the one given, or `v` and the new id's revision.
 ///
@@ -69,7 +79,35 @@ pub fn unit(old: &UnitName, suffix: &str) -> Result<UnitName, String> {
         }
         None => format!("{}.{suffix}.service", without_suffix(old.stem(), suffix)),
     };
+    if name.len() > LONGEST_UNIT {
+        return Err(format!(
+            "the new unit's name would be {} bytes long; its fence's marker leaves room for {LONGEST_UNIT}",
+            name.len()
+        ));
+    }
     name.parse::<UnitName>().map_err(|e| e.to_string())
+}
+
+/// A new config's name.
+///
+/// # Errors
+/// One that a filesystem wouldn't take, with the temporary name that it is first written under.
+pub fn fits(path: &Path) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().len();
+    if name > LONGEST_NAME - TEMPORARY {
+        return Err(format!(
+            "the new config's name would be {name} bytes long, and at most {} can be written",
+            LONGEST_NAME - TEMPORARY
+        ));
+    }
+    let whole = path.as_os_str().len();
+    if whole > LONGEST_PATH - TEMPORARY {
+        return Err(format!(
+            "the new config's path would be {whole} bytes long, and at most {} can be written",
+            LONGEST_PATH - TEMPORARY
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{Versions, state};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::{Entry, Files, Host, UnitView};
-use crate::inventory::{ConfigFile, Signer, SignerChain, Unit, UnitLink};
+use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit, UnitLink};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
 use crate::unit::{UnitName, UnitText};
@@ -245,6 +245,9 @@ fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
     let folder = files
         .resolve(path.parent().unwrap_or(Path::new("/")))
         .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
+    if let Some(why) = not_utf_8(&folder) {
+        return Err(ConfigProblem::Unreadable(why));
+    }
     let view = Config::parse(&text).map_err(|e| ConfigProblem::Invalid {
         line: e.line,
         message: e.message.clone(),
@@ -265,15 +268,30 @@ fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
 fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerChain> {
     let chains = config.chains.iter().map(|chain| {
         let written = tmkms::absolute(&config.state_file_or_default(chain), directory);
-        let state_file = link_free(files, &written);
+        let real = link_free(files, &written);
+        // A name that no plan or journal could keep is as good as unreadable.
+        let (state_file, state) = match not_utf_8(&real) {
+            Some(why) => (written, StateReading::Unreadable(why)),
+            None => (real.clone(), state(files, &real)),
+        };
         SignerChain {
             id: chain.id.value.clone(),
-            state: state(files, &state_file),
+            state,
             keys: keys(files, config, &chain.id.value, directory),
             state_file,
         }
     });
     chains.collect()
+}
+
+/// Why a path that links lead to can't be used.
+fn not_utf_8(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| {
+        format!(
+            "links lead to {}, a name that isn't UTF-8: rename it",
+            path.display()
+        )
+    })
 }
 
 /// The one name of a file, whatever spelling led to it. Where its folder isn't there, there is no other name.

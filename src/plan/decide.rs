@@ -252,6 +252,7 @@ impl Mover<'_> {
             return Err(self.taken(&chain.old.state_file, message));
         }
         let new_config = self.new_config();
+        naming::fits(&new_config).map_err(|e| self.taken(&signer.config.path, e))?;
         if new_config == signer.config.path {
             let message = "the new config would be the current one".to_owned();
             return Err(self.taken(&signer.config.path, message));
