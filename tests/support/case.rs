@@ -100,10 +100,13 @@ impl Edit {
                 from,
                 with,
             } => host.edit(replace, from, with),
-            Edit::Remove { remove } if host.path(remove).is_dir() => {
-                fs::remove_dir(host.path(remove)).unwrap();
+            Edit::Remove { remove } => {
+                let path = host.path(remove);
+                match fs::symlink_metadata(&path).unwrap().is_dir() {
+                    true => fs::remove_dir(path).unwrap(),
+                    false => host.remove(remove),
+                }
             }
-            Edit::Remove { remove } => host.remove(remove),
             Edit::Link { link, to } => {
                 fs::create_dir_all(host.path(link).parent().unwrap()).unwrap();
                 host.link(link, to);
