@@ -1,15 +1,16 @@
 //! `plan`: discover, decide, render, check; print it like a diff; save it.
 
-use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::protocol::ProtocolVersion;
+use tmkms_core::state::SignState;
 
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
@@ -18,6 +19,7 @@ use crate::host::Host;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
 use crate::plan::{Plan, Request, decide, safety};
+use crate::render::runbook;
 use crate::ui::{self, Ui};
 
 #[derive(Debug, Args)]
@@ -46,6 +48,9 @@ pub struct PlanArgs {
     /// Save the plan to this file as well
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Save the plan's steps to this file as a shell script, to do or to check them by hand
+    #[arg(long, value_name = "FILE")]
+    runbook: Option<PathBuf>,
     /// Exit with 10 when there are changes
     #[arg(long)]
     detailed_exitcode: bool,
@@ -87,10 +92,17 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     if open.is_none() && useful {
         host.memory.replace(CURRENT, &bytes)?;
     }
+    let runbook = match &args.runbook {
+        Some(path) => Some(save_runbook(host, &plan, path, &history)?),
+        None => None,
+    };
     if ui.json {
         ui.json(&plan)?
     } else {
         ui.out(&ui::plan::text(&plan))?
+    }
+    if let Some(said) = runbook {
+        ui.note(&said);
     }
     if let Some(open) = open {
         ui.note(&format!(
@@ -117,6 +129,74 @@ fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .open(path);
     file.and_then(|mut file| file.write_all(bytes))
         .with_context(|| format!("writing {}", path.display()))
+}
+
+/// Saves the plan as a runbook, or says why not. What a rule forbids isn't to be done by hand either.
+fn save_runbook(
+    host: &mut Host,
+    plan: &Plan,
+    path: &Path,
+    history: &History,
+) -> anyhow::Result<String> {
+    let shown = path.display();
+    if plan.blocks().next().is_some() {
+        return Ok(format!(
+            "No runbook was written to {shown}: first mend what is in the way."
+        ));
+    }
+    if plan.moves.is_empty() {
+        return Ok(format!(
+            "No runbook was written to {shown}: there is nothing to do."
+        ));
+    }
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    let ledger = Ledger::of(&history.0);
+    let around = runbook::Around {
+        others: safety::known(&inventory, &[]).into_keys().collect(),
+        floors: floors(plan, &ledger),
+    };
+    let text = runbook::text(plan, &around)?;
+    replace_runbook(path, text.as_bytes()).with_context(|| format!("writing {shown}"))?;
+    Ok(format!(
+        "Wrote the runbook {shown}: read it, then `{shown} check` as root."
+    ))
+}
+
+/// How far every state file of the plan was ever seen.
+fn floors(plan: &Plan, ledger: &Ledger) -> BTreeMap<PathBuf, SignState> {
+    let mut floors = BTreeMap::new();
+    let seen = plan.observed.heights.iter();
+    let seen = seen.filter_map(|h| Some((&h.state_file, h.reading.height()?)));
+    let files = plan
+        .moves
+        .iter()
+        .flat_map(|m| m.old_chains().chain(m.new_chains()));
+    let journalled = files.filter_map(|f| Some((&f.state_file, ledger.highest(&f.state_file)?)));
+    for (file, state) in seen.chain(journalled) {
+        let floor = floors.entry(file.clone()).or_insert(state);
+        *floor = state.max(*floor);
+    }
+    floors
+}
+
+/// Writes a script that root will run: whole or not at all, for its owner alone, and over nothing but a runbook.
+fn replace_runbook(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => anyhow::ensure!(
+            meta.is_file() && runbook::is_runbook(&std::fs::read(path)?),
+            "what is there is no runbook of kmsctl, and it is kept: give another name"
+        ),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e.into()),
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.

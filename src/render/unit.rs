@@ -8,6 +8,9 @@ use crate::content::Change;
 use crate::kms::tmkms::CONFIG_VARIABLE;
 use crate::unit::{UnitText, line_of, split_words};
 
+/// What stands in for the values of a setting that may be secret.
+pub const PLACEHOLDER: &str = "<secret>";
+
 /// A path that moves, and why.
 pub struct Moved<'a> {
     pub from: &'a str,
@@ -81,7 +84,8 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         let entry = &text[setting.span.clone()];
         let value = entry.find('=').map_or(entry.len(), |at| at + 1);
         out.push_str(&text[done..setting.span.start + value]);
-        out.push_str("<secret>\n");
+        out.push_str(PLACEHOLDER);
+        out.push('\n');
         done = setting.span.end;
     }
     out.push_str(&text[done..]);

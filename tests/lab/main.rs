@@ -9,6 +9,7 @@ mod machine;
 mod night;
 mod parts;
 mod refusals;
+mod runbook;
 mod sampler;
 mod smoke;
 mod tree;
