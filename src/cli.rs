@@ -12,13 +12,15 @@ mod stage;
 mod status;
 mod unstage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
+use crate::ui::failure::{self, Prints};
 
 /// Move a validator's remote signers to a new chain id: plan it, stage it days ahead, apply it at the halt, take it back
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ struct Global {
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Print JSON on standard output
+    /// Print JSON on standard output, errors included; not what `demo` shows
     #[arg(long, global = true)]
     json: bool,
     /// Answer every question with yes
@@ -95,6 +97,21 @@ enum Verb {
     Demo,
 }
 
+impl Verb {
+    fn prints(&self) -> Prints {
+        match self {
+            Verb::Stage(_) | Verb::Unstage => Prints::Events,
+            Verb::Apply(args) if args.dry_run => Prints::Document,
+            Verb::Rollback(args) if args.dry_run => Prints::Document,
+            Verb::Apply(_) | Verb::Rollback(_) => Prints::Events,
+            Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
+                Prints::Document
+            }
+            Verb::Demo => Prints::Text,
+        }
+    }
+}
+
 impl Global {
     fn ui(&self) -> Ui {
         Ui {
@@ -114,6 +131,26 @@ impl Global {
     }
 }
 
+/// Says why a command line couldn't be read, or the help that it asks for.
+pub fn unread(mut words: impl Iterator<Item = OsString>, error: &clap::Error) -> Exit {
+    // There is nobody left to tell when the stream is gone.
+    error.print().ok();
+    if !error.use_stderr() {
+        return Exit::Done;
+    }
+    // What was meant can't be asked of a command line that wasn't read.
+    let ui = Ui {
+        json: words.any(|word| word == "--json"),
+        quiet: false,
+        verbose: false,
+        yes: false,
+        no_input: true,
+    };
+    let failure = Failure::usage(error.render().to_string().trim());
+    failure::json(ui, Prints::Document, &failure, &failure.error.to_string());
+    Exit::Usage
+}
+
 /// Runs a command line; says what failed on standard error.
 pub fn run(cli: Cli) -> Exit {
     match cli.global.color {
@@ -125,7 +162,6 @@ pub fn run(cli: Cli) -> Exit {
     match dispatch(&cli, ui) {
         Ok(exit) => exit,
         Err(failure) => {
-            // An error is said even with --quiet.
             let denied = failure.error.chain().any(|cause| {
                 cause
                     .downcast_ref::<std::io::Error>()
@@ -136,7 +172,8 @@ pub fn run(cli: Cli) -> Exit {
             } else {
                 ""
             };
-            Ui { quiet: false, ..ui }.note(&format!("kmsctl: {:#}{next}", failure.error));
+            let sentence = format!("{:#}{next}", failure.error);
+            failure::show(ui, cli.verb.prints(), &failure, &sentence);
             failure.exit
         }
     }

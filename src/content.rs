@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tmkms_core::edit::Edit;
@@ -11,7 +12,10 @@ use tmkms_core::edit::Edit;
 use crate::paths::ManagedPath;
 
 /// SHA-256 over what it names, in hex. Secrets in a config are cut out before.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
@@ -49,7 +53,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// A file that staging writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewFile {
     pub role: Role,
@@ -57,7 +61,7 @@ pub struct NewFile {
     pub content: Content,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Config,
@@ -72,7 +76,7 @@ pub enum Role {
 ///
 /// A derived file is kept as edits to its source and never as its whole text: a config may hold a password, and a plan
 /// must not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Content {
     Derived {
@@ -89,7 +93,7 @@ pub enum Content {
 }
 
 /// An edit and its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     pub edit: Edit,

@@ -13,10 +13,10 @@ use tmkms_core::state::SignState;
 
 use crate::host::{Entry, Files, Host};
 use crate::inventory::{Inventory, StateReading};
-use crate::plan::Move;
-use crate::plan::safety::{Found, Surroundings};
+use crate::plan::safety::{Binary, Found, Surroundings};
+use crate::plan::{Move, Request};
 use signer::Binaries;
-use units::Links;
+pub use units::Links;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut signers = Vec::new();
     let mut problems = Vec::new();
     let mut binaries = Binaries::new(versions);
-    for unit in units::candidates(&*host.files, &path, &links, &mut problems)? {
-        match signer::read(host, &unit, links.of(&unit), &mut binaries) {
+    for unit in units::candidates(host, &path, &links, &mut problems)? {
+        match signer::read(host, &unit, &links, &mut binaries) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
             Err(problem) => problems.push(*problem),
@@ -70,9 +70,32 @@ pub fn state(files: &dyn Files, path: &Path) -> StateReading {
     }
 }
 
-/// Looks at what a draft's moves would meet: the files in their way, the new chain's state files.
-pub fn surroundings(files: &dyn Files, moves: &[Move]) -> Surroundings {
-    let mut around = Surroundings::default();
+/// A tmkms, as it is and as it describes itself.
+fn binary(host: &mut Host, path: &Path, user: &str) -> Binary {
+    Binary {
+        runs: host.processes.is_program(path),
+        // What doesn't answer is unknown, which the plan says.
+        version: host.processes.tmkms_version(path, user).ok().flatten(),
+        fingerprint: host.files.fingerprint(path).ok(),
+    }
+}
+
+/// Looks at what a draft's moves would meet: the files in their way, the new chain's state files, the new binary.
+pub fn surroundings(
+    host: &mut Host,
+    inventory: &Inventory,
+    request: &Request,
+    moves: &[Move],
+) -> Surroundings {
+    let mut around = Surroundings {
+        binary: request.binary.as_deref().map(|path| {
+            let user = moves.first().and_then(|m| inventory.signer(&m.old));
+            let user = user.map_or("", |s| &s.unit.user);
+            binary(host, path, user)
+        }),
+        ..Surroundings::default()
+    };
+    let files = &*host.files;
     for moving in moves {
         for file in &moving.files {
             let path = file.path.as_path();

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::journal::OperationId;
+
 /// What a run of kmsctl ended in, as the process's exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// Done, or there was nothing to do.
     Done = 0,
@@ -26,40 +32,51 @@ pub enum Exit {
 pub struct Failure {
     pub exit: Exit,
     pub error: anyhow::Error,
+    /// The operation that it left open, or that was open before.
+    pub operation: Option<OperationId>,
+    /// What may be typed next, for a program: the sentence says it too.
+    pub next: &'static [&'static str],
 }
 
 impl Failure {
+    fn new(exit: Exit, error: anyhow::Error) -> Self {
+        Failure {
+            exit,
+            error,
+            operation: None,
+            next: &[],
+        }
+    }
+
+    pub fn of(mut self, operation: OperationId) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    pub fn next(mut self, next: &'static [&'static str]) -> Self {
+        self.next = next;
+        self
+    }
+
     /// A refusal: a rule, a gate or a finding stands in the way, and nothing was changed.
     pub fn refused(message: impl fmt::Display) -> Self {
-        Failure {
-            exit: Exit::Refused,
-            error: anyhow::anyhow!("{message}"),
-        }
+        Failure::new(Exit::Refused, anyhow::anyhow!("{message}"))
     }
 
     /// A failure that leaves an operation open.
     pub fn half_way(message: impl fmt::Display) -> Self {
-        Failure {
-            exit: Exit::HalfWay,
-            error: anyhow::anyhow!("{message}"),
-        }
+        Failure::new(Exit::HalfWay, anyhow::anyhow!("{message}"))
     }
 
     /// The command line lacks something that only its author can add.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Failure {
-            exit: Exit::Usage,
-            error: anyhow::anyhow!("{message}"),
-        }
+        Failure::new(Exit::Usage, anyhow::anyhow!("{message}"))
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Failure {
-            exit: Exit::Failed,
-            error,
-        }
+        Failure::new(Exit::Failed, error)
     }
 }
 

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Info,
@@ -16,7 +19,9 @@ pub enum Severity {
 }
 
 /// The stable name of a kind of finding; scripts may match on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// The unit can't be read as systemd reads it.
@@ -63,6 +68,8 @@ pub enum Code {
     EditRefused,
     /// The tmkms binary doesn't speak the new protocol version.
     ProtocolRefused,
+    /// The old unit wouldn't work any more if it were started again.
+    NoWayBack,
     /// The tmkms binary's version isn't known.
     VersionUnknown,
     /// The signer is enabled but doesn't run, or the reverse.
@@ -97,7 +104,7 @@ impl std::str::FromStr for Code {
 }
 
 /// A checked fact: what, where, why it matters, what to do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     pub severity: Severity,
     pub code: Code,

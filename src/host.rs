@@ -13,13 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
 use crate::inventory::{FileFacts, RunState, SignerProcess};
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
+use crate::unit::words::Variables;
 
 /// A host, as kmsctl sees and changes it.
 pub struct Host {
@@ -70,6 +71,9 @@ pub trait Files {
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()>;
     /// Takes a file or an empty folder away and makes that durable.
     fn remove(&self, path: &ManagedPath) -> io::Result<()>;
+    /// Makes a link, points it elsewhere, or with no target takes it away, in one step, and makes that durable. Its
+    /// folder, such as `multi-user.target.wants`, comes and goes with it, as systemd does it.
+    fn set_link(&self, link: &ManagedLink, target: Option<&Path>) -> io::Result<()>;
 }
 
 /// What a modelled systemd and a modelled tmkms may do to the tree, beyond what kmsctl itself may.
@@ -104,11 +108,35 @@ pub struct UnitView {
     pub user: String,
     /// `/` where the unit says nothing.
     pub working_directory: PathBuf,
-    pub environment: Vec<String>,
+    /// Of `Environment=`.
+    pub variables: Variables,
+    pub environment_files: Vec<PathBuf>,
+    /// The units that want or require it, by links or by their own text.
+    pub pulled_in_by: Vec<String>,
     pub needs_reload: bool,
     /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,
     pub run: RunState,
+}
+
+impl UnitView {
+    /// The variables of its `EnvironmentFile=`s, which win over those of `Environment=`.
+    ///
+    /// # Errors
+    /// A file that is there and can't be read, named. One that is missing is systemd's business.
+    pub fn file_variables(&self, files: &dyn Files) -> Result<Variables> {
+        let mut variables = Variables::default();
+        for path in &self.environment_files {
+            match files.read(path) {
+                Ok(bytes) => variables.read(&String::from_utf8_lossy(&bytes)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => {
+                    return Err(e).with_context(|| format!("reading {}", path.display()));
+                }
+            }
+        }
+        Ok(variables)
+    }
 }
 
 /// A job that systemd is asked for.
@@ -137,6 +165,8 @@ pub trait Services {
     /// The folders that units are read from, most important first.
     fn unit_path(&mut self) -> Result<Vec<PathBuf>>;
     fn view(&mut self, unit: &UnitName) -> Result<UnitView>;
+    /// The instances of a template that the manager has loaded, running ones among them.
+    fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>>;
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;
     fn begin(&mut self, job: &Job) -> Result<Ticket>;
     /// The next job that ended, or `None` when none did in time.
@@ -157,6 +187,8 @@ pub trait Processes {
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
     /// What a tmkms binary says of its version, asked as the user that runs it; `None` where it isn't asked.
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
+    /// Whether a path is a file that may be executed; `None` where nothing is ever executed.
+    fn is_program(&self, path: &Path) -> Option<bool>;
     /// Who runs kmsctl, for the journal.
     fn operator(&self) -> String;
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
@@ -9,7 +10,8 @@ use tmkms_core::state::SignState;
 
 use crate::content::Fingerprint;
 use crate::finding::Finding;
-use crate::paths::UNIT_FOLDER;
+use crate::paths::{ManagedLink, UNIT_FOLDER};
+use crate::unit::words::{Variables, expand};
 use crate::unit::{UnitName, UnitText};
 
 /// A host as it was seen.
@@ -38,16 +40,25 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Current signers are enabled or active; the others are retired: shown, never moved.
+    /// Current signers are enabled or active; the others are retired: shown, never moved. One that another unit's text
+    /// pulls in counts as enabled while its fence is open: nothing takes such a mention away.
     pub fn is_current(&self) -> bool {
-        self.unit.run.is_up() || !self.unit.links.is_empty()
+        let unit = &self.unit;
+        unit.run.is_up()
+            || !unit.links.is_empty()
+            || (!unit.pulled_in_by.is_empty() && !unit.closed)
     }
 
     pub fn is_up(&self) -> bool {
         self.unit.run.is_up()
     }
 
-    pub fn name(&self) -> &str {
+    /// The tmkms that it runs.
+    pub fn program(&self) -> &Path {
+        Path::new(self.unit.exec.first().map_or("", String::as_str))
+    }
+
+    pub fn name(&self) -> String {
         self.unit.name.signer()
     }
 }
@@ -65,48 +76,77 @@ pub struct Unit {
     pub drop_ins: Vec<PathBuf>,
     /// Their texts, in the same order.
     pub drop_in_texts: Vec<String>,
-    /// argv of ExecStart.
+    /// argv of ExecStart, variables put in.
     pub exec: Vec<String>,
     pub user: String,
     pub working_directory: PathBuf,
-    /// `Environment=` entries that matter here (`TMKMS_CONFIG_FILE`).
-    pub config_variable: Option<String>,
+    /// What its `EnvironmentFile=`s set.
+    pub file_variables: Variables,
     /// systemd hasn't read the newest text; kmsctl's own drop-in, staged and not read yet, doesn't count.
     pub needs_reload: bool,
-    /// The symbolic links in `*.wants` and `*.requires` that enable it.
-    pub links: Vec<PathBuf>,
+    /// The symbolic links in `*.wants` and `*.requires` that enable it, those of the vendor's folders left out.
+    pub links: Vec<UnitLink>,
+    /// Its second names (`Alias=`).
+    pub aliases: Vec<UnitLink>,
+    /// What wants it without any of these links: other units' own text, or the vendor's links.
+    pub pulled_in_by: Vec<String>,
     /// Its fence's marker is there.
     pub closed: bool,
     pub run: RunState,
 }
 
+/// A link of systemd's, and what it names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitLink {
+    pub link: ManagedLink,
+    pub target: PathBuf,
+}
+
 impl Unit {
-    /// Whether the links that enable it aren't just those that its `[Install]` asks for.
-    ///
-    /// `Alias=` and `Also=` make links of other names, and no text can be read twice as what it isn't: they differ.
-    pub fn links_differ(&self) -> bool {
-        let Ok(text) = UnitText::parse(&self.text) else {
-            return true;
-        };
-        let also = ["Alias", "Also"]
+    /// The name of the file that its text is in: its own, or its template's.
+    pub fn file(&self) -> UnitName {
+        let named = self.fragment.file_name().and_then(|n| n.to_str());
+        let template = self.name.template();
+        template
+            .filter(|t| named == Some(t.as_str()))
+            .unwrap_or_else(|| self.name.clone())
+    }
+
+    /// The links that the `[Install]` of these texts makes for a unit of a name, and none else; none where that can't
+    /// be said, or where it makes other things too (`Alias=`, `Also=`).
+    pub fn installs(texts: &[&str], name: &UnitName) -> Option<Vec<PathBuf>> {
+        let mut text = UnitText::default();
+        for part in texts {
+            text.extend(UnitText::parse(part).ok()?);
+        }
+        if ["Alias", "Also"]
             .iter()
-            .any(|key| !text.list("Install", key).is_empty());
-        let mut wanted: Vec<PathBuf> = Vec::new();
+            .any(|key| !text.list("Install", key).is_empty())
+        {
+            return None;
+        }
+        let mut links = Vec::new();
         for (key, suffix) in [("WantedBy", "wants"), ("RequiredBy", "requires")] {
             for setting in text.list("Install", key) {
-                let targets = setting.value.split_whitespace();
-                wanted.extend(targets.map(|target| {
-                    Path::new(UNIT_FOLDER)
-                        .join(format!("{target}.{suffix}"))
-                        .join(self.name.as_str())
-                }));
+                for target in setting.value.split_whitespace() {
+                    let target = expand(target, name).ok()?;
+                    let folder = Path::new(UNIT_FOLDER).join(format!("{target}.{suffix}"));
+                    links.push(folder.join(name.as_str()));
+                }
             }
         }
-        wanted.sort();
-        wanted.dedup();
-        let mut links = self.links.clone();
         links.sort();
-        also || wanted != links
+        links.dedup();
+        Some(links)
+    }
+
+    /// Its fragment's text and its drop-ins'.
+    pub fn texts(&self) -> Vec<&str> {
+        let drop_ins = self.drop_in_texts.iter().map(String::as_str);
+        std::iter::once(self.text.as_str())
+            .chain(drop_ins)
+            .collect()
     }
 }
 
@@ -164,7 +204,7 @@ pub struct SignerChain {
 }
 
 /// What a state file says, or why it says nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateReading {
     Missing,

@@ -7,6 +7,7 @@
 pub mod store;
 
 use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -20,7 +21,9 @@ use crate::plan::program::{Action, Program, StepId};
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Numbers the operations of a host, from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct OperationId(pub u32);
 
 impl std::fmt::Display for OperationId {
@@ -38,7 +41,7 @@ impl std::str::FromStr for OperationId {
 }
 
 /// What an operation is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     Stage,
@@ -59,10 +62,11 @@ impl std::fmt::Display for Verb {
 }
 
 /// One line of a journal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
-    /// Always the first.
+    /// Always the first; no document shows it among the others.
+    #[schemars(skip)]
     Opened {
         format_version: u32,
         operation: OperationId,
@@ -114,7 +118,7 @@ pub enum Record {
 }
 
 /// How an operation stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Neither done nor given up.
@@ -309,6 +313,8 @@ mod tests {
             signers: Default::default(),
             suffix: None,
             protocol: None,
+            binary: None,
+            config_dir: None,
             max_spread: 1,
             accept: Default::default(),
         };

@@ -152,14 +152,13 @@ impl Ledger {
         let mut own: BTreeSet<ManagedPath> = own.map(|(path, _)| path.clone()).collect();
         for moving in &plan.moves {
             // Whoever closed it last, the new unit's fence goes with the unit.
-            let (unit, fence) = (
-                ManagedPath::unit(&moving.new),
-                ManagedPath::fence(&moving.new),
-            );
-            if own.contains(&unit) && self.wrote(&fence) {
-                own.insert(fence);
-            } else if self.wrote(&unit) {
-                own.remove(&fence);
+            let fence = ManagedPath::fence(&moving.new);
+            if let Some(unit) = moving.unit_file() {
+                if own.contains(unit) && self.wrote(&fence) {
+                    own.insert(fence);
+                } else if self.wrote(unit) {
+                    own.remove(&fence);
+                }
             }
             // The old unit's marker is the switch's business.
             own.remove(&ManagedPath::fence(&moving.old));

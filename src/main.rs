@@ -6,6 +6,9 @@ use clap::Parser;
 use kmsctl::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    // clap ends with its own code 2 on a command line that isn't complete.
-    ExitCode::from(cli::run(Cli::parse()) as u8)
+    let exit = match Cli::try_parse() {
+        Ok(cli) => cli::run(cli),
+        Err(error) => cli::unread(std::env::args_os(), &error),
+    };
+    ExitCode::from(exit as u8)
 }

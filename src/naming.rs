@@ -1,7 +1,5 @@
 //! New names: where the suffix goes, and what it is.
 
-use std::path::{Path, PathBuf};
-
 use tmkms_core::chain_id::ChainId;
 
 use crate::unit::{UnitName, without_revision};
@@ -48,19 +46,18 @@ pub fn path(old: &str, suffix: &str) -> String {
     }
 }
 
-/// The new unit of a signer.
+/// The new unit of a signer; an instance keeps its name, and its template gets the suffix.
 ///
 /// # Errors
 /// A name that systemd wouldn't take.
 pub fn unit(old: &UnitName, suffix: &str) -> Result<UnitName, String> {
-    format!("{}.{suffix}.service", without_revision(old.stem()))
-        .parse::<UnitName>()
-        .map_err(|e| e.to_string())
-}
-
-/// A link that enables the new unit where one enables the old.
-pub fn link(old: &Path, new: &UnitName) -> PathBuf {
-    old.with_file_name(new.as_str())
+    let name = match old.stem().split_once('@') {
+        Some((prefix, instance)) => {
+            format!("{}.{suffix}@{instance}.service", without_revision(prefix))
+        }
+        None => format!("{}.{suffix}.service", without_revision(old.stem())),
+    };
+    name.parse::<UnitName>().map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -89,6 +86,9 @@ mod tests {
         };
         assert_eq!(unit("tmkms-01.service"), "tmkms-01.v4.service");
         assert_eq!(unit("tmkms-01.v3.service"), "tmkms-01.v4.service");
+        assert_eq!(unit("tmkms@01.service"), "tmkms.v4@01.service");
+        assert_eq!(unit("tmkms.v3@01.v3.service"), "tmkms.v4@01.v3.service");
+        assert_eq!(unit("tmkms@.service"), "tmkms.v4@.service");
     }
 
     #[test]

@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::unit::UnitName;
+
+/// Where units that last until the next boot lie, and what enables a unit until then.
+pub const RUNTIME_FOLDER: &str = "/run/systemd/system";
 
 /// Where units and drop-ins are written: the administrator's folder of systemd.
 pub const UNIT_FOLDER: &str = "/etc/systemd/system";
@@ -36,8 +40,11 @@ impl Protected {
 }
 
 /// An absolute path that kmsctl may create and take away again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
+#[schemars(extend("pattern" = "^/"))]
 pub struct ManagedPath(PathBuf);
 
 /// Why a path can't be one that kmsctl writes.
@@ -67,7 +74,7 @@ impl ManagedPath {
         ManagedPath::try_from(path)
     }
 
-    /// A unit's file in the administrator's folder.
+    /// A unit's file in the administrator's folder; an instance's own, not its template's.
     pub fn unit(unit: &UnitName) -> Self {
         ManagedPath(Path::new(UNIT_FOLDER).join(unit.as_str()))
     }
@@ -151,6 +158,83 @@ impl TryFrom<PathBuf> for ManagedPath {
     }
 }
 
+/// A symbolic link of systemd's that kmsctl may make, point elsewhere, or take away: one that enables a unit, or gives it
+/// a second name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "PathBuf", into = "PathBuf")]
+pub struct ManagedLink(PathBuf);
+
+impl ManagedLink {
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The same folder's link for another unit.
+    pub fn of(&self, unit: &UnitName) -> ManagedLink {
+        ManagedLink(self.0.with_file_name(unit.as_str()))
+    }
+
+    /// The link that makes a target want a unit.
+    ///
+    /// # Errors
+    /// A target whose name isn't one.
+    pub fn wants(target: &str, unit: &UnitName) -> Result<ManagedLink, NotManaged> {
+        let folder = Path::new(UNIT_FOLDER).join(format!("{target}.wants"));
+        ManagedLink::try_from(folder.join(unit.as_str()))
+    }
+
+    /// Whether it is gone after a boot.
+    pub fn is_runtime(&self) -> bool {
+        self.0.starts_with(RUNTIME_FOLDER)
+    }
+
+    /// Whether it is a second name and enables nothing.
+    pub fn is_alias(&self) -> bool {
+        self.0.parent() == Some(Path::new(UNIT_FOLDER))
+    }
+}
+
+impl fmt::Display for ManagedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl From<ManagedLink> for PathBuf {
+    fn from(link: ManagedLink) -> PathBuf {
+        link.0
+    }
+}
+
+impl TryFrom<PathBuf> for ManagedLink {
+    type Error = NotManaged;
+
+    fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
+        let named = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .is_some_and(|n| n.parse::<UnitName>().is_ok());
+        let enables = |folder: &Path| {
+            let above = folder.parent();
+            let name = folder.file_name().and_then(|n| n.to_str());
+            [UNIT_FOLDER, RUNTIME_FOLDER]
+                .map(Path::new)
+                .map(Some)
+                .contains(&above)
+                && name.is_some_and(|n| n.ends_with(".wants") || n.ends_with(".requires"))
+        };
+        let placed = path
+            .parent()
+            .is_some_and(|folder| folder == Path::new(UNIT_FOLDER) || enables(folder));
+        if named && placed {
+            Ok(ManagedLink(path))
+        } else {
+            let message = format!("{} is no link that enables or names a unit", path.display());
+            Err(NotManaged(message))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +257,26 @@ mod tests {
         protected.insert("/data/state.toml");
         assert!(ManagedPath::config("/data/state.toml".into(), &protected).is_err());
         assert!(ManagedPath::config("/data/tmkms.v3.toml".into(), &protected).is_ok());
+    }
+
+    #[test]
+    fn only_links_of_units_can_be_spelled() {
+        let link = |path: &str| ManagedLink::try_from(PathBuf::from(path));
+        for path in [
+            "/etc/systemd/system/multi-user.target.wants/a.service",
+            "/run/systemd/system/multi-user.target.requires/a.service",
+            "/etc/systemd/system/alias.service",
+        ] {
+            assert!(link(path).is_ok(), "{path}");
+        }
+        for path in [
+            "/etc/systemd/system/multi-user.target.wants/../a.service",
+            "/etc/systemd/system/a.target",
+            "/usr/lib/systemd/system/multi-user.target.wants/a.service",
+            "/etc/systemd/system/multi-user.target.wants/state.json",
+            "/etc/passwd",
+        ] {
+            assert!(link(path).is_err(), "{path}");
+        }
     }
 }

@@ -12,21 +12,23 @@ pub mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::ProtocolVersion;
 
-use crate::content::{Fingerprint, NewFile};
+use crate::content::{Fingerprint, NewFile, Role};
 use crate::finding::{Code, Finding};
-use crate::inventory::{Signer, SignerChain, StateReading};
+use crate::inventory::{Signer, SignerChain, StateReading, UnitLink};
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 /// The format of a saved plan that this kmsctl writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// What the operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     pub new_chain: ChainId,
@@ -39,6 +41,12 @@ pub struct Request {
     pub suffix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub protocol: Option<ProtocolVersion>,
+    /// The tmkms that the new units run; the old units' own where none is given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub binary: Option<PathBuf>,
+    /// Where new configs go; beside the old ones where none is given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub config_dir: Option<PathBuf>,
     /// How far apart the heights of the moving chain may be, in blocks.
     pub max_spread: u64,
     /// Findings that the operator overrules.
@@ -47,9 +55,10 @@ pub struct Request {
 }
 
 /// The plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     /// Of everything but `binaries`, `observed` and `findings`.
     pub id: String,
@@ -68,7 +77,7 @@ pub struct Plan {
 }
 
 /// A file that the plan was made from, as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub path: PathBuf,
@@ -76,7 +85,7 @@ pub struct Input {
 }
 
 /// What was seen when the plan was made; told, and no input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
     pub host: String,
@@ -85,7 +94,7 @@ pub struct Observed {
 }
 
 /// What a state file said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Height {
     pub signer: String,
@@ -95,7 +104,7 @@ pub struct Height {
 }
 
 /// One signer's way from its old unit to its new one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
     pub signer: String,
@@ -103,10 +112,10 @@ pub struct Move {
     pub new: UnitName,
     /// The old unit runs, so the new one is started.
     pub start: bool,
-    /// The links that enable the old unit; empty when it isn't enabled, and then the new one won't be.
-    pub old_links: Vec<PathBuf>,
-    pub new_links: Vec<PathBuf>,
-    pub program: PathBuf,
+    pub enablement: Enablement,
+    /// The tmkms that the old unit runs, and the one that the new unit will.
+    pub old_program: PathBuf,
+    pub new_program: PathBuf,
     pub old_config: PathBuf,
     pub new_config: PathBuf,
     pub chains: Vec<ChainMove>,
@@ -116,8 +125,31 @@ pub struct Move {
     pub files: Vec<NewFile>,
 }
 
+/// How a signer's units are enabled: link by link, as it was found and as it will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enablement {
+    /// Enabling and disabling by systemd does exactly this. Otherwise kmsctl sets each link: systemd would remove a
+    /// linked unit with its links, and act on what `Also=` names.
+    pub by_systemd: bool,
+    /// What enables the old unit; empty when it isn't enabled, and then the new one won't be.
+    pub old: Vec<UnitLink>,
+    pub new: Vec<UnitLink>,
+    /// Second names, which go over to the new unit.
+    pub aliases: Vec<Alias>,
+}
+
+/// A unit's second name, and what it names before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    pub link: ManagedLink,
+    pub old: PathBuf,
+    pub new: PathBuf,
+}
+
 /// A chain that a signer signs, and where it keeps its state.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainFile {
     pub chain: String,
@@ -126,7 +158,7 @@ pub struct ChainFile {
 }
 
 /// A chain id that changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainMove {
     pub old: ChainFile,
@@ -155,7 +187,20 @@ impl ChainFile {
     }
 }
 
+impl Request {
+    /// The chain's id stays: another protocol or another binary, and the state file is kept.
+    pub fn same_chain(&self) -> bool {
+        self.from_chain.as_ref() == Some(&self.new_chain)
+    }
+}
+
 impl Move {
+    /// The file that holds the new unit's text: the unit's own, or its template's.
+    pub fn unit_file(&self) -> Option<&ManagedPath> {
+        let unit = self.files.iter().find(|f| f.role == Role::Unit);
+        unit.map(|f| &f.path)
+    }
+
     /// What the new process signs.
     pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
         self.chains.iter().map(|c| &c.new).chain(&self.stays)
@@ -187,9 +232,10 @@ impl Plan {
         self.findings.iter().filter(|f| f.blocks())
     }
 
-    /// How many files staging writes.
+    /// How many files staging writes; a template serves several signers and is one.
     pub fn file_count(&self) -> usize {
-        self.moves.iter().map(|m| m.files.len()).sum()
+        let files = self.moves.iter().flat_map(|m| &m.files);
+        files.map(|f| &f.path).collect::<BTreeSet<_>>().len()
     }
 
     /// Reads a saved plan.

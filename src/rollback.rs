@@ -79,7 +79,7 @@ fn identity(moving: &Move, signer: &Signer) -> Option<Finding> {
         .unit
         .exec
         .first()
-        .is_some_and(|p| Path::new(p) == moving.program);
+        .is_some_and(|p| Path::new(p) == moving.old_program);
     if same && binary {
         return None;
     }

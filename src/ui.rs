@@ -1,5 +1,8 @@
 //! Words to the user: data on stdout, progress and prompts on stderr, and no prompt without a terminal.
 
+pub mod dry_run;
+pub mod events;
+pub mod failure;
 pub mod history;
 pub mod plan;
 pub mod progress;
@@ -12,6 +15,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::exit::Failure;
+
+/// The format of what is printed with `--json`. A document that changes gets a number of its own then; a plan has its
+/// own already, since it is read back.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// How the user wants to be spoken to.
 #[derive(Clone, Copy, Debug)]

@@ -3,18 +3,25 @@
 //! The live host asks systemd itself what a unit means; this reading serves `--root`, where no systemd runs, and the
 //! edits, which need to know where in the text a value stands.
 
+pub mod effective;
+pub mod words;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use systemd_unit_edit::SystemdUnit;
 
 /// A service unit's name, such as `tmkms-01.service`.
 ///
 /// Only systemd's own alphabet (letters, digits, `:-_.\@`) and the suffix `.service`, 255 bytes at most.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = r"^[A-Za-z0-9:_.\\@-]+\.service$", "maxLength" = 255))]
 pub struct UnitName(String);
 
 impl UnitName {
@@ -27,19 +34,59 @@ impl UnitName {
         self.0.strip_suffix(".service").unwrap_or(&self.0)
     }
 
-    /// The signer that the unit runs: its stem without a trailing `.vN`.
-    pub fn signer(&self) -> &str {
-        without_revision(self.stem())
+    /// The signer that the unit runs: its stem without `.vN`, which an instance has before its `@`.
+    pub fn signer(&self) -> String {
+        match self.stem().split_once('@') {
+            Some((prefix, instance)) => format!("{}@{instance}", without_revision(prefix)),
+            None => without_revision(self.stem()).to_owned(),
+        }
+    }
+
+    /// `tmkms@.service`: no unit by itself, but the text of its instances.
+    pub fn is_template(&self) -> bool {
+        self.stem().ends_with('@')
+    }
+
+    /// What stands after the `@`; none where the unit isn't an instance of a template.
+    pub fn instance(&self) -> Option<&str> {
+        let (_, instance) = self.stem().split_once('@')?;
+        (!instance.is_empty()).then_some(instance)
+    }
+
+    /// The template that an instance is of.
+    pub fn template(&self) -> Option<UnitName> {
+        self.instance()?;
+        let (prefix, _) = self.stem().split_once('@')?;
+        Some(UnitName(format!("{prefix}@.service")))
     }
 }
 
-/// Cuts a trailing `.vN` (N decimal) off a name, if there is one.
+impl UnitName {
+    /// The units' names whose drop-ins count for this one, the least specific first (systemd.unit(5)): `service`, each
+    /// prefix up to a dash, its template, itself.
+    pub fn drop_in_names(&self) -> Vec<String> {
+        let stem = self.stem();
+        let (prefix, template) = match stem.split_once('@') {
+            Some((prefix, _)) => (prefix, "@"),
+            None => (stem, ""),
+        };
+        let mut names = vec!["service".to_owned()];
+        let dashes = prefix.match_indices('-').map(|(at, _)| &prefix[..=at]);
+        names.extend(dashes.map(|p| format!("{p}{template}.service")));
+        names.extend(self.template().map(|t| t.to_string()));
+        names.push(self.to_string());
+        names
+    }
+}
+
+/// Cuts a trailing `.vN` off a name, if there is one: N is decimal, and letters may follow it (`.v3b`).
 pub fn without_revision(stem: &str) -> &str {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     match stem.rsplit_once(".v") {
-        Some((head, digits))
+        Some((head, revision))
             if !head.is_empty()
-                && !digits.is_empty()
-                && digits.bytes().all(|b| b.is_ascii_digit()) =>
+                && revision.starts_with(|c: char| c.is_ascii_digit())
+                && revision.bytes().all(legal) =>
         {
             head
         }
@@ -216,96 +263,20 @@ pub fn line_of(text: &str, at: usize) -> usize {
         .count()
 }
 
-/// Splits an Exec line into its words as systemd does: blanks separate, single and double quotes group, a backslash
-/// escapes.
-///
-/// # Errors
-/// An unclosed quote, or one of systemd's rarer escapes.
-pub fn split_words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut in_word = false;
-    let mut quote: Option<char> = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', _) => {
-                in_word = true;
-                match chars.next() {
-                    Some('s') => word.push(' '),
-                    Some(c @ ('\\' | '"' | '\'' | ' ')) => word.push(c),
-                    _ => return Err("an escape that kmsctl doesn't read".into()),
-                }
-            }
-            (c, Some(q)) if c == q => quote = None,
-            (c, Some(_)) => word.push(c),
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                in_word = true;
-            }
-            (c, None) if c.is_whitespace() => {
-                if in_word {
-                    words.push(std::mem::take(&mut word));
-                    in_word = false;
-                }
-            }
-            (c, None) => {
-                in_word = true;
-                word.push(c);
-            }
-        }
-    }
-    if quote.is_some() {
-        return Err("a quote that isn't closed".into());
-    }
-    if in_word {
-        words.push(word);
-    }
-    Ok(words)
-}
-
-/// Expands the specifiers that a unit file may use for itself (`%n`, `%N`, `%p`, `%i`, `%%`).
-///
-/// # Errors
-/// Any other specifier: outside a running systemd its value is unknown.
-pub fn expand(text: &str, unit: &UnitName) -> Result<String, String> {
-    let stem = unit.stem();
-    let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('n') => out.push_str(unit.as_str()),
-            Some('N') => out.push_str(stem),
-            Some('p') => out.push_str(prefix),
-            Some('i') => out.push_str(instance),
-            Some('%') => out.push('%'),
-            Some(other) => {
-                return Err(format!(
-                    "the specifier %{other} is known only to a running systemd"
-                ));
-            }
-            None => return Err("a lone % at the end".into()),
-        }
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_lose_only_a_revision() {
-        let signer = |n: &str| n.parse::<UnitName>().unwrap().signer().to_owned();
+        let signer = |n: &str| n.parse::<UnitName>().unwrap().signer();
         assert_eq!(signer("tmkms-01.v3.service"), "tmkms-01");
         assert_eq!(signer("tmkms-01.service"), "tmkms-01");
         assert_eq!(signer("tmkms-01.vx.service"), "tmkms-01.vx");
         assert_eq!(signer("a.v3.v4.service"), "a.v3");
+        assert_eq!(signer("tmkms-01.v3b.service"), "tmkms-01");
+        assert_eq!(signer("tmkms.v3@01.service"), "tmkms@01");
+        assert_eq!(signer("tmkms@01.v3.service"), "tmkms@01.v3");
     }
 
     #[test]
@@ -321,16 +292,6 @@ mod tests {
         ] {
             assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn words_split_as_systemd_splits_them() {
-        assert_eq!(
-            split_words(r#"/a/tmkms start -c "/x y/z.toml""#).unwrap(),
-            ["/a/tmkms", "start", "-c", "/x y/z.toml"]
-        );
-        assert_eq!(split_words(r"a\ b c").unwrap(), ["a b", "c"]);
-        assert!(split_words("a 'b").is_err());
     }
 
     #[test]
@@ -355,6 +316,6 @@ mod tests {
             .map(|s| s.value.clone())
             .collect();
         assert_eq!(values.len(), 1);
-        assert_eq!(split_words(&values[0]).unwrap(), ["b", "c"]);
+        assert_eq!(words::split(&values[0]).unwrap(), ["b", "c"]);
     }
 }

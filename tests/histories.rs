@@ -348,17 +348,26 @@ fn a_new_unit_that_was_deleted_is_no_dead_end() {
 }
 
 #[test]
-fn links_that_no_install_asks_for_are_known_when_planning() {
+fn links_that_no_install_asks_for_move_one_by_one() {
     let host = Host::of("commercio");
+    let graphical = format!("{UNITS}/graphical.target.wants");
     host.remove(&format!("{UNITS}/multi-user.target.wants/tmkms-02.service"));
-    std::fs::create_dir(host.path(&format!("{UNITS}/graphical.target.wants"))).unwrap();
-    host.link(
-        &format!("{UNITS}/graphical.target.wants/tmkms-02.service"),
-        "/etc/systemd/system/tmkms-02.service",
-    );
+    std::fs::create_dir(host.path(&graphical)).unwrap();
+    let target = "/etc/systemd/system/tmkms-02.service";
+    host.link(&format!("{graphical}/tmkms-02.service"), target);
     host.kmsctl(&PLAN)
-        .exits(3)
-        .says(&["block[enablement-odd]", "graphical.target.wants"]);
+        .exits(0)
+        .says(&["graphical.target.wants/tmkms-02.v3.service ->"]);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    let staged = host.tree();
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+    let old = host.path(&format!("{graphical}/tmkms-02.service"));
+    let new = host.path(&format!("{graphical}/tmkms-02.v3.service"));
+    assert!(!old.is_symlink() && new.is_symlink());
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    let mut back = host.tree();
+    back.retain(|path, _| !path.to_string_lossy().ends_with(".v3.json"));
+    assert_eq!(back, staged);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::content::{Content, Role};
 use crate::discover;
 use crate::host::{Entry, Files};
 use crate::inventory::{SignerProcess, StateReading};
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
 use crate::plan::program::Action;
 use crate::render;
@@ -72,6 +72,7 @@ impl Run<'_> {
                 Ok(ready_unless(existing(files, links)? == links.len()))
             }
             Action::Disable { links, .. } => Ok(ready_unless(existing(files, links)? == 0)),
+            Action::SetLink { link, from, to } => look_at_link(files, link, from, to),
             Action::Stop { unit } => Ok(ready_unless(!self.host.services.run_state(unit)?.is_up())),
             Action::CheckFenced { units } => self.look_at_fence(units),
             Action::ProveStopped { unit } => self.look_at_stopped(unit),
@@ -110,9 +111,12 @@ impl Run<'_> {
 
     /// No unit file where kmsctl puts its own, and nothing of it runs.
     fn is_gone(&mut self, unit: &UnitName) -> Result<bool> {
-        let path = ManagedPath::unit(unit);
-        let there = entry(&*self.host.files, path.as_path())?.is_some();
-        Ok(!there && !self.host.services.run_state(unit)?.is_up())
+        for file in [Some(unit), unit.template().as_ref()].into_iter().flatten() {
+            if entry(&*self.host.files, ManagedPath::unit(file).as_path())?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(!self.host.services.run_state(unit)?.is_up())
     }
 
     /// Rule S4. Unknown counts as running.
@@ -200,6 +204,38 @@ fn entry(files: &dyn Files, path: &Path) -> Result<Option<Entry>> {
     files
         .entry(path)
         .with_context(|| format!("looking at {}", path.display()))
+}
+
+fn look_at_link(
+    files: &dyn Files,
+    link: &ManagedLink,
+    from: &Option<PathBuf>,
+    to: &Option<PathBuf>,
+) -> Result<Readiness> {
+    let there = match entry(files, link.as_path())? {
+        None => None,
+        Some(Entry::Link(target)) => Some(target),
+        Some(_) => {
+            return Ok(drifted(format!(
+                "{link} is no link: take away what is there"
+            )));
+        }
+    };
+    let names = |target: &Option<PathBuf>| match target {
+        Some(target) => format!("names {}", target.display()),
+        None => "is gone".to_owned(),
+    };
+    Ok(if there == *to {
+        Readiness::Done
+    } else if there == *from {
+        Readiness::Ready
+    } else {
+        drifted(format!(
+            "{link} {}, and when the plan was made it {}: put it back",
+            names(&there),
+            names(from).replace("is gone", "wasn't there")
+        ))
+    })
 }
 
 fn existing(files: &dyn Files, links: &[PathBuf]) -> Result<usize> {

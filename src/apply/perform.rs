@@ -10,9 +10,9 @@ use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::{Entry, Job, Like};
-use crate::inventory::{RunState, StateReading};
+use crate::inventory::{RunState, StateReading, UnitLink};
 use crate::journal::Record;
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
 use crate::plan::program::{Action, Step};
 use crate::render::drop_in::MARKER_SAYS;
@@ -65,10 +65,12 @@ impl Run<'_> {
             }
             Action::Reload => self.host.services.reload()?,
             Action::Enable { units, links } => self.enable(units, links)?,
-            Action::Disable { units, links } => {
-                let removed = self.host.services.disable(units)?;
-                expected("removed", &removed, links)?;
-                self.sync_folders(links)?;
+            Action::Disable { units, links } => self.disable(units, links)?,
+            Action::SetLink { link, to, .. } => {
+                self.host
+                    .files
+                    .set_link(link, to.as_deref())
+                    .with_context(|| format!("changing {link}"))?;
             }
             Action::Stop { unit } => {
                 return Ok(Begun::Job(
@@ -99,10 +101,13 @@ impl Run<'_> {
     fn enable(&mut self, units: &[UnitName], links: &[PathBuf]) -> Result<()> {
         let made = self.host.services.enable(units)?;
         if let Err(error) = expected("made", &made, links) {
-            self.host
-                .services
-                .disable(units)
-                .context("taking back what enabling made")?;
+            for path in made {
+                let link = ManagedLink::try_from(path).context("taking back what enabling made")?;
+                self.host
+                    .files
+                    .set_link(&link, None)
+                    .with_context(|| format!("taking back {link}"))?;
+            }
             return Err(error);
         }
         for link in links {
@@ -113,6 +118,25 @@ impl Run<'_> {
                     link.display()
                 );
             }
+        }
+        self.sync_folders(links)
+    }
+
+    fn disable(&mut self, units: &[UnitName], links: &[PathBuf]) -> Result<()> {
+        let path = self.host.services.unit_path()?;
+        let before = discover::Links::read(&*self.host.files, &path)?;
+        let removed = self.host.services.disable(units)?;
+        if let Err(error) = expected("removed", &removed, links) {
+            let of_units = units.iter().flat_map(|unit| before.of(unit));
+            for UnitLink { link, target } in
+                of_units.filter(|l| removed.contains(&l.link.as_path().to_owned()))
+            {
+                self.host
+                    .files
+                    .set_link(&link, Some(&target))
+                    .with_context(|| format!("putting back {link}"))?;
+            }
+            return Err(error);
         }
         self.sync_folders(links)
     }

@@ -1,5 +1,6 @@
 //! `abandon`: closes an interrupted operation without effects, for an operator who has put the host right by hand.
 
+use anyhow::Context;
 use clap::Args;
 
 use super::operation;
@@ -8,6 +9,7 @@ use crate::host::Host;
 use crate::journal::OperationId;
 use crate::journal::store::{History, Writer};
 use crate::ui::Ui;
+use crate::ui::history::abandoned;
 
 #[derive(Debug, Args)]
 pub struct AbandonArgs {
@@ -39,6 +41,11 @@ pub fn run(host: &mut Host, ui: Ui, args: &AbandonArgs) -> Outcome {
         open.operation, open.verb
     ))?;
     Writer::abandon(host, open)?;
+    if ui.json {
+        let history = History::read(host)?;
+        let closed = history.get(args.operation).context("reading it back")?;
+        ui.json(&abandoned(closed))?;
+    }
     ui.note(&format!(
         "Operation {} is closed. The fence and the journals stay as they are; `kmsctl status` shows who runs.",
         open.operation

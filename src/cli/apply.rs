@@ -14,12 +14,12 @@ use crate::finding::Finding;
 use crate::host::Host;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
-use crate::journal::{Journal, Verb};
+use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, Plan, safety, steps};
-use crate::ui::{self, Ui};
+use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub struct ApplyArgs {
     plan: PlanFile,
     /// Check everything and show the steps, and do none
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// How many blocks apart the heights may be when going on with an interrupted switch; by default as planned
     #[arg(long, value_name = "BLOCKS")]
     max_spread: Option<u64>,
@@ -70,14 +70,19 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
     let plan = operation::current_plan(host, &args.plan)?;
     if plan.moves.is_empty() {
-        ui.note(&format!(
+        let message = format!(
             "The plan's signers are on {} already.",
             plan.request.new_chain
-        ));
+        );
+        if args.dry_run {
+            ui.note(&message);
+            return dry_run::show(ui, Verb::Apply, &plan, &Program::default());
+        }
+        events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);
     }
     if args.dry_run {
-        return operation::dry_run(ui, &whole(&plan, &BTreeSet::new()));
+        return dry_run::show(ui, Verb::Apply, &plan, &whole(&plan, &BTreeSet::new()));
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -142,18 +147,22 @@ fn begin(
             Failure::half_way(format!(
                 "operation {id} is open, and nothing was done: {e:#}"
             ))
+            .of(id)
+            .next(&["kmsctl apply", "kmsctl unstage"])
         })?;
     let settings = args.watch.settings();
     let task = Task {
         journal,
         id,
+        verb: Verb::Apply,
+        plan: plan.id.clone(),
         ledger,
         known,
         settings,
         resumed: supersedes.is_some(),
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    finish(host, ui, plan, &end)
+    finish(host, ui, plan, id, &end)
 }
 
 /// Staging and the switch as one program.
@@ -199,29 +208,31 @@ fn what_happens(plan: &Plan) -> String {
     out
 }
 
-fn finish(host: &Host, ui: Ui, plan: &Plan, end: &End) -> Outcome {
+fn finish(host: &Host, ui: Ui, plan: &Plan, id: OperationId, end: &End) -> Outcome {
     if *end == End::Done {
-        ui.note(&format!(
+        let message = format!(
             "{} signers are on {}. They sign once their validators run: watch `kmsctl heights`.",
             plan.moves.len(),
             plan.request.new_chain
-        ));
+        );
+        events::done(ui, Some(id), &message, &["kmsctl heights"]);
         return Ok(Exit::Done);
     }
     let why = operation::explain(end);
     let history = History::read(host)?;
-    Err(Failure::half_way(
-        if history.open().is_some_and(|open| !open.switched()) {
-            format!(
-                "{why}no signer was touched. `kmsctl apply` tries again, `kmsctl unstage` takes away what it staged"
-            )
-        } else {
-            format!(
-                "{why}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` \
+    let failure = if history.open().is_some_and(|open| !open.switched()) {
+        Failure::half_way(format!(
+            "{why}no signer was touched. `kmsctl apply` tries again, `kmsctl unstage` takes away what it staged"
+        ))
+        .next(&["kmsctl apply", "kmsctl unstage"])
+    } else {
+        Failure::half_way(format!(
+            "{why}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` \
              goes back"
-            )
-        },
-    ))
+        ))
+        .next(&["kmsctl status", "kmsctl apply", "kmsctl rollback"])
+    };
+    Err(failure.of(id))
 }
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
@@ -244,13 +255,13 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         "operation {} can't go on to {}",
         open.operation, plan.request.new_chain
     );
-    operation::judge(ui, findings, &what)?;
+    operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
     let program = match open.verb {
         Verb::Rollback => forward(open, &inventory),
         _ => left(open),
     };
     if args.dry_run {
-        return operation::dry_run(ui, &program);
+        return dry_run::show(ui, Verb::Apply, plan, &program);
     }
     ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
@@ -279,13 +290,15 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     let task = Task {
         journal: Writer::resume(host, open)?,
         id: open.operation,
+        verb: open.verb,
+        plan: plan.id.clone(),
         ledger,
         known,
         settings: args.watch.settings(),
         resumed: true,
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    finish(host, ui, plan, &end)
+    finish(host, ui, plan, open.operation, &end)
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.

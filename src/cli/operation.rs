@@ -11,11 +11,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::plan;
 use crate::apply::{End, Run, Settings};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::Failure;
 use crate::finding::Finding;
 use crate::host::Host;
 use crate::host::memory::Lock;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, UnitLink};
 use crate::journal::store::Writer;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
@@ -23,7 +23,7 @@ use crate::plan::program::Program;
 use crate::plan::{Input, Move, Plan};
 use crate::render;
 use crate::ui::progress::Progress;
-use crate::ui::{self, Ui};
+use crate::ui::{self, Ui, events};
 use crate::unit::UnitName;
 
 /// Which plan is meant.
@@ -51,6 +51,7 @@ impl PlanFile {
                         "there is no plan at {}: make one with `kmsctl plan --new-chain ID`",
                         path.display()
                     ))
+                    .next(&["kmsctl plan --new-chain ID"])
                 })?;
                 (path, bytes)
             }
@@ -138,16 +139,16 @@ fn difference(out: &mut String, then: &Move, now: &Move) {
         let (then, at) = (running(then.start), running(now.start));
         ui::line(out, format_args!("{}: was {then}, and is {at}", now.old));
     }
-    if then.old_links != now.old_links {
-        let text = |links: &[PathBuf]| {
-            let links: Vec<String> = links.iter().map(|l| l.display().to_string()).collect();
+    if then.enablement.old != now.enablement.old {
+        let text = |links: &[UnitLink]| {
+            let links: Vec<String> = links.iter().map(|l| l.link.to_string()).collect();
             if links.is_empty() {
                 "nothing".to_owned()
             } else {
                 links.join(", ")
             }
         };
-        let (then, at) = (text(&then.old_links), text(&now.old_links));
+        let (then, at) = (text(&then.enablement.old), text(&now.enablement.old));
         ui::line(
             out,
             format_args!("{}: was enabled by {then}, and is by {at}", now.old),
@@ -171,27 +172,39 @@ pub fn lock(host: &Host) -> Result<Lock, Failure> {
 /// Refuses while another operation is open.
 pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
     let Some(open) = open else { return Ok(()) };
-    let ways = match open.verb {
-        Verb::Stage => "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
-        Verb::Unstage => "`kmsctl unstage` goes on with it",
-        Verb::Apply if !open.switched() => {
-            "`kmsctl apply` goes on with it, `kmsctl unstage` takes away what it staged"
-        }
-        Verb::Apply => "`kmsctl apply` goes on with it, `kmsctl rollback` takes it back",
-        Verb::Rollback => {
-            "`kmsctl rollback` goes on with it, `kmsctl apply` goes to the new chain again"
-        }
+    let (ways, next): (_, &[&str]) = match open.verb {
+        Verb::Stage => (
+            "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
+            &["kmsctl stage", "kmsctl unstage"],
+        ),
+        Verb::Unstage => ("`kmsctl unstage` goes on with it", &["kmsctl unstage"]),
+        Verb::Apply if !open.switched() => (
+            "`kmsctl apply` goes on with it, `kmsctl unstage` takes away what it staged",
+            &["kmsctl apply", "kmsctl unstage"],
+        ),
+        Verb::Apply => (
+            "`kmsctl apply` goes on with it, `kmsctl rollback` takes it back",
+            &["kmsctl apply", "kmsctl rollback"],
+        ),
+        Verb::Rollback => (
+            "`kmsctl rollback` goes on with it, `kmsctl apply` goes to the new chain again",
+            &["kmsctl rollback", "kmsctl apply"],
+        ),
     };
-    Err(Failure::refused(format!(
+    let refusal = Failure::refused(format!(
         "operation {} ({}) was interrupted and is still open: {ways}",
         open.operation, open.verb
-    )))
+    ));
+    Err(refusal.of(open.operation).next(next))
 }
 
 /// An operation whose journal is open.
 pub struct Task {
     pub journal: Writer,
     pub id: OperationId,
+    pub verb: Verb,
+    /// The plan's id.
+    pub plan: String,
     pub ledger: Ledger,
     /// The units that may run meanwhile.
     pub known: BTreeMap<UnitName, PathBuf>,
@@ -215,7 +228,16 @@ pub fn carry_out(
         Failure::half_way(format!(
             "operation {id} stopped: {e:#}\n`kmsctl status` shows what is true now and what to type"
         ))
+        .of(id)
+        .next(&["kmsctl status"])
     };
+    let begun = events::Event::Begun {
+        operation: id,
+        verb: task.verb,
+        plan: &task.plan,
+        steps: program.steps().count(),
+    };
+    events::show(ui, begun);
     let end = perform(host, ui, &mut task, program).map_err(half_way)?;
     if end == End::Done {
         task.journal.close(host).map_err(half_way)?;
@@ -262,26 +284,6 @@ pub fn judge(ui: Ui, mut findings: Vec<Finding>, what: &str) -> Result<(), Failu
         ui.note(text.trim());
     }
     Ok(())
-}
-
-/// Shows a program instead of performing it.
-pub fn dry_run(ui: Ui, program: &Program) -> Outcome {
-    if ui.json {
-        let document = serde_json::json!({ "format_version": 1, "program": program });
-        ui.json(&document)?;
-        return Ok(Exit::Done);
-    }
-    let mut out = String::new();
-    for step in program.steps() {
-        let doing = ui::progress::doing(&step.action);
-        ui::line(
-            &mut out,
-            format_args!("{}: {doing}: {}", step.id, step.because),
-        );
-    }
-    ui.out(&out)?;
-    ui.note("Nothing was done.");
-    Ok(Exit::Done)
 }
 
 /// Where each signer of a plan stands, a line each.

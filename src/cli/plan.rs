@@ -1,16 +1,17 @@
 //! `plan`: discover, decide, render, check; print it like a diff; save it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{OpenOptions, Permissions};
+mod runbook;
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::protocol::ProtocolVersion;
-use tmkms_core::state::SignState;
 
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
@@ -19,12 +20,12 @@ use crate::host::Host;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
 use crate::plan::{Plan, Request, decide, safety};
-use crate::render::runbook;
 use crate::ui::{self, Ui};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The chain id after the upgrade, such as commercio-3
+    /// The chain id after the upgrade, such as commercio-3; the one that --from-chain names where only the protocol or
+    /// the binary changes
     #[arg(long, value_name = "ID")]
     new_chain: ChainId,
     /// The chain id to leave, where the new one's name doesn't tell
@@ -39,6 +40,12 @@ pub struct PlanArgs {
     /// The protocol version of the new config; by default v0.34 in place of legacy and v0.33
     #[arg(long, value_name = "VERSION")]
     protocol: Option<ProtocolVersion>,
+    /// The tmkms that the new units run; by default the one that the old units run
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// The folder that new configs go to; by default beside the old ones
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
     /// How many blocks apart the signers' heights may be
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
     max_spread: u64,
@@ -57,7 +64,7 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    fn request(&self) -> Result<Request, Failure> {
+    fn request(&self, host: &Host) -> Result<Request, Failure> {
         if let Some(code) = self.accept.iter().find(|c| !c.acceptable()) {
             return Err(Failure::usage(format!(
                 "--accept {code}: that finding guards a rule that no flag turns off"
@@ -69,17 +76,47 @@ impl PlanArgs {
             signers: self.signer.iter().cloned().collect(),
             suffix: self.suffix.clone(),
             protocol: self.protocol,
+            binary: self.binary.as_deref().map(absolute).transpose()?,
+            config_dir: self.config_dir(host)?,
             max_spread: self.max_spread,
             accept: self.accept.iter().copied().collect::<BTreeSet<Code>>(),
         })
     }
+
+    /// Without any link in it, as everything that is written to must be.
+    fn config_dir(&self, host: &Host) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = &self.config_dir else {
+            return Ok(None);
+        };
+        absolute(folder)?;
+        let resolved = host.files.resolve(folder).map_err(|e| {
+            Failure::refused(format!(
+                "--config-dir {}: {e}; make the folder first, with the owner that the signers' configs need",
+                folder.display()
+            ))
+        })?;
+        Ok(Some(resolved))
+    }
+}
+
+/// A path of the host that means itself wherever kmsctl is called.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let plain = |c: Component<'_>| matches!(c, Component::RootDir | Component::Normal(_));
+    if path.is_absolute() && path.components().all(plain) && path.to_str().is_some() {
+        return Ok(path.to_owned());
+    }
+    Err(Failure::usage(format!(
+        "{}: give an absolute path without `..`",
+        path.display()
+    )))
 }
 
 /// Where the current plan is kept, below kmsctl's own folder.
 pub const CURRENT: &str = "plan.json";
 
 pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
-    let plan = make(host, &args.request()?)?;
+    let request = args.request(host)?;
+    let plan = make(host, &request)?;
     let history = History::read(host)?;
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
@@ -93,7 +130,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
         host.memory.replace(CURRENT, &bytes)?;
     }
     let runbook = match &args.runbook {
-        Some(path) => Some(save_runbook(host, &plan, path, &history)?),
+        Some(path) => Some(runbook::save(host, &plan, path, &history)?),
         None => None,
     };
     if ui.json {
@@ -131,80 +168,12 @@ fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Saves the plan as a runbook, or says why not. What a rule forbids isn't to be done by hand either.
-fn save_runbook(
-    host: &mut Host,
-    plan: &Plan,
-    path: &Path,
-    history: &History,
-) -> anyhow::Result<String> {
-    let shown = path.display();
-    if plan.blocks().next().is_some() {
-        return Ok(format!(
-            "No runbook was written to {shown}: first mend what is in the way."
-        ));
-    }
-    if plan.moves.is_empty() {
-        return Ok(format!(
-            "No runbook was written to {shown}: there is nothing to do."
-        ));
-    }
-    let inventory = discover::inventory(host, Versions::Skip)?;
-    let ledger = Ledger::of(&history.0);
-    let around = runbook::Around {
-        others: safety::known(&inventory, &[]).into_keys().collect(),
-        floors: floors(plan, &ledger),
-    };
-    let text = runbook::text(plan, &around)?;
-    replace_runbook(path, text.as_bytes()).with_context(|| format!("writing {shown}"))?;
-    Ok(format!(
-        "Wrote the runbook {shown}: read it, then `{shown} check` as root."
-    ))
-}
-
-/// How far every state file of the plan was ever seen.
-fn floors(plan: &Plan, ledger: &Ledger) -> BTreeMap<PathBuf, SignState> {
-    let mut floors = BTreeMap::new();
-    let seen = plan.observed.heights.iter();
-    let seen = seen.filter_map(|h| Some((&h.state_file, h.reading.height()?)));
-    let files = plan
-        .moves
-        .iter()
-        .flat_map(|m| m.old_chains().chain(m.new_chains()));
-    let journalled = files.filter_map(|f| Some((&f.state_file, ledger.highest(&f.state_file)?)));
-    for (file, state) in seen.chain(journalled) {
-        let floor = floors.entry(file.clone()).or_insert(state);
-        *floor = state.max(*floor);
-    }
-    floors
-}
-
-/// Writes a script that root will run: whole or not at all, for its owner alone, and over nothing but a runbook.
-fn replace_runbook(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => anyhow::ensure!(
-            meta.is_file() && runbook::is_runbook(&std::fs::read(path)?),
-            "what is there is no runbook of kmsctl, and it is kept: give another name"
-        ),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e.into()),
-    }
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o700))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
 pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
     let inventory = discover::inventory(host, Versions::Ask)?;
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
-    let around = discover::surroundings(&*host.files, &draft.moves);
+    let around = discover::surroundings(host, &inventory, request, &draft.moves);
     Ok(safety::judge(&inventory, request, draft, &around, &ledger))
 }

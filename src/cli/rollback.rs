@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::plan::safety::Side;
 use crate::plan::{Plan, safety};
 use crate::rollback;
-use crate::ui::Ui;
+use crate::ui::{Ui, dry_run, events};
 
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -25,7 +25,7 @@ pub struct RollbackArgs {
     operation: Option<OperationId>,
     /// Check everything and show the steps, and do none
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     #[command(flatten)]
     watch: Watch,
 }
@@ -52,10 +52,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
     )?;
     if args.dry_run {
         let program = resumed.map(|open| open.program.clone());
-        return operation::dry_run(
-            ui,
-            &program.unwrap_or_else(|| rollback::program(plan, &inventory)),
-        );
+        let program = program.unwrap_or_else(|| rollback::program(plan, &inventory));
+        return dry_run::show(ui, Verb::Rollback, plan, &program);
     }
     if !ui.yes && !ui.json {
         ui.note(operation::standing(plan, &inventory).trim_end());
@@ -88,6 +86,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
     let task = Task {
         journal,
         id,
+        verb: Verb::Rollback,
+        plan: plan.id.clone(),
         ledger,
         known: safety::known(&inventory, &plan.moves),
         settings: args.watch.settings(),
@@ -99,12 +99,15 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
             "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \
              goes to the new chain again",
             operation::explain(&end)
-        )));
+        ))
+        .of(id)
+        .next(&["kmsctl status", "kmsctl rollback", "kmsctl apply"]));
     }
-    ui.note(&format!(
+    let message = format!(
         "{} signers are on {old} again. The staged files stay, closed; `kmsctl unstage` takes them away.",
         plan.moves.len()
-    ));
+    );
+    events::done(ui, Some(id), &message, &["kmsctl unstage"]);
     Ok(Exit::Done)
 }
 

@@ -8,11 +8,11 @@ use super::operation::{self, PlanFile, Task};
 use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
-use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer};
+use crate::journal::{OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::plan::{Plan, steps};
-use crate::ui::Ui;
+use crate::ui::{Ui, events};
 
 #[derive(Debug, Args)]
 pub struct StageArgs {
@@ -26,7 +26,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
     let plan = operation::current_plan(host, &args.plan)?;
     if plan.moves.is_empty() {
-        ui.note("The plan's signers are on the new chain already: nothing to stage.");
+        let message = "The plan's signers are on the new chain already: nothing to stage.";
+        events::done(ui, None, message, &[]);
         return Ok(Exit::Done);
     }
     ui.confirm(&format!(
@@ -46,6 +47,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     let task = Task {
         journal,
         id,
+        verb: Verb::Stage,
+        plan: plan.id.clone(),
         ledger: Ledger::of(&history.0),
         known: BTreeMap::new(),
         settings: Settings::default(),
@@ -53,29 +56,33 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     };
     let end = operation::carry_out(host, ui, task, &program)?;
     if end != End::Done {
-        return Err(take_back(host, ui, &plan, &end));
+        return Err(take_back(host, ui, &plan, id, &end));
     }
-    ui.note(&format!(
+    let message = format!(
         "Staged {} files for {} signers; nothing that runs was touched. At the halt: `kmsctl apply`.",
         plan.file_count(),
         plan.moves.len()
-    ));
+    );
+    events::done(ui, Some(id), &message, &["kmsctl apply"]);
     Ok(Exit::Done)
 }
 
 /// Takes away what a failed staging wrote, and says how that went.
-fn take_back(host: &mut Host, ui: Ui, plan: &Plan, end: &End) -> Failure {
+fn take_back(host: &mut Host, ui: Ui, plan: &Plan, id: OperationId, end: &End) -> Failure {
     let why = operation::explain(end);
     let taken = History::read(host)
         .map_err(Failure::from)
         .and_then(|history| super::unstage::take_away(host, ui, &history, plan));
     match taken {
-        Ok(()) => Failure::from(anyhow::anyhow!(
+        Ok(_) => Failure::from(anyhow::anyhow!(
             "{why}what was written was taken back: the host is as before"
-        )),
+        ))
+        .of(id),
         Err(failure) => Failure::half_way(format!(
             "{why}and what was written couldn't be taken away: {:#}",
             failure.error
-        )),
+        ))
+        .of(failure.operation.unwrap_or(id))
+        .next(&["kmsctl unstage"]),
     }
 }

@@ -12,8 +12,8 @@ use crate::journal::store::History;
 use crate::journal::{Journal, Verb};
 use crate::paths::ManagedPath;
 use crate::plan::Move;
-use crate::ui::Ui;
-use crate::ui::status::{Operation, Status, row, text};
+use crate::ui::status::{Fence, Operation, Status, row, text};
+use crate::ui::{FORMAT_VERSION, Ui};
 use crate::unit::UnitName;
 
 pub fn run(host: &mut Host, ui: Ui) -> Outcome {
@@ -23,14 +23,14 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     let mut closed = BTreeSet::new();
     for signer in &inventory.signers {
         let fence = fence(host, &signer.unit.name)?;
-        if fence == Some("closed") {
+        if fence == Some(Fence::Closed) {
             closed.insert(signer.unit.name.clone());
         }
         rows.push(row(signer, fence));
     }
     let open = history.open();
     let status = Status {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         host: inventory.host.clone(),
         observed_at: inventory.observed_at,
         signers: rows,
@@ -52,7 +52,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<&'static str>> {
+fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<Fence>> {
     let there = |path: &ManagedPath| {
         host.files
             .entry(path.as_path())
@@ -64,8 +64,8 @@ fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<&'static str>> {
             there(&ManagedPath::fence(unit))?,
             there(&ManagedPath::drop_in(unit))?,
         ) {
-            (true, _) => Some("closed"),
-            (false, true) => Some("open"),
+            (true, _) => Some(Fence::Closed),
+            (false, true) => Some(Fence::Open),
             (false, false) => None,
         },
     )

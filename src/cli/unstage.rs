@@ -9,12 +9,12 @@ use crate::apply::look::look_at_remove;
 use crate::apply::{End, Readiness, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
-use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer};
+use crate::journal::{OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
 use crate::plan::{Plan, steps};
-use crate::ui::Ui;
+use crate::ui::{Ui, events};
 
 pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     let _lock = operation::lock(host)?;
@@ -36,7 +36,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         .find(|j| !ledger.written_for(&j.plan).is_empty());
     let staged = staged.map(|j| j.plan.clone());
     let Some(plan) = staged else {
-        ui.note("Nothing is staged.");
+        events::done(ui, None, "Nothing is staged.", &[]);
         return Ok(Exit::Done);
     };
     // What was switched to stands on these files, whether it runs at the moment or not.
@@ -46,7 +46,8 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
             return Err(Failure::refused(format!(
                 "{} stands on these files: the plan was applied; `kmsctl rollback` goes back first",
                 moving.new
-            )));
+            ))
+            .next(&["kmsctl rollback"]));
         }
     }
     for moving in &plan.moves {
@@ -60,7 +61,8 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
             return Err(Failure::refused(format!(
                 "{marker}: {} is closed, so its signer was left half-way; `kmsctl status` says how to go on",
                 moving.old
-            )));
+            ))
+            .next(&["kmsctl status"]));
         }
     }
     removable(host, &plan, &ledger)?;
@@ -68,18 +70,25 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         "Take away the files staged for {} signers?",
         plan.moves.len()
     ))?;
-    take_away(host, ui, &history, &plan)?;
+    let id = take_away(host, ui, &history, &plan)?;
     let left = Ledger::of(&History::read(host)?.0);
     let more = history
         .0
         .iter()
         .any(|j| !left.written_for(&j.plan).is_empty());
-    ui.note(if more {
-        "Took the staged files away; nothing that runs was touched. An earlier plan's files are left: `kmsctl unstage` \
-         takes them away as well."
+    let (message, next): (_, &[&str]) = if more {
+        (
+            "Took the staged files away; nothing that runs was touched. An earlier plan's files are left: \
+             `kmsctl unstage` takes them away as well.",
+            &["kmsctl unstage"],
+        )
     } else {
-        "Took the staged files away; nothing that runs was touched."
-    });
+        (
+            "Took the staged files away; nothing that runs was touched.",
+            &[],
+        )
+    };
+    events::done(ui, Some(id), message, next);
     Ok(Exit::Done)
 }
 
@@ -101,7 +110,12 @@ fn removable(host: &Host, plan: &Plan, ledger: &Ledger) -> Result<(), Failure> {
 }
 
 /// Runs the plan's unstaging as an operation of its own.
-pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Result<(), Failure> {
+pub fn take_away(
+    host: &mut Host,
+    ui: Ui,
+    history: &History,
+    plan: &Plan,
+) -> Result<OperationId, Failure> {
     let ledger = Ledger::of(&history.0);
     let program = steps::unstage(plan, &ledger.written_for(plan));
     let supersedes = history.open().map(|j| j.operation);
@@ -115,16 +129,20 @@ pub fn take_away(host: &mut Host, ui: Ui, history: &History, plan: &Plan) -> Res
     let task = Task {
         journal,
         id,
+        verb: Verb::Unstage,
+        plan: plan.id.clone(),
         ledger,
         known: BTreeMap::new(),
         settings: Settings::default(),
         resumed: true,
     };
     match operation::carry_out(host, ui, task, &program)? {
-        End::Done => Ok(()),
+        End::Done => Ok(id),
         end => Err(Failure::half_way(format!(
             "{}operation {id} is half done; `kmsctl unstage` goes on with it",
             operation::explain(&end)
-        ))),
+        ))
+        .of(id)
+        .next(&["kmsctl unstage"])),
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
 
+use super::units::Links;
 use super::{Versions, state};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::{Entry, Files, Host, UnitView};
-use crate::inventory::{ConfigFile, Signer, SignerChain, Unit};
+use crate::inventory::{ConfigFile, Signer, SignerChain, Unit, UnitLink};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
 use crate::unit::{UnitName, UnitText};
@@ -55,10 +56,10 @@ impl Binaries {
 pub fn read(
     host: &mut Host,
     name: &UnitName,
-    links: Vec<PathBuf>,
+    links: &Links,
     binaries: &mut Binaries,
 ) -> Result<Option<Signer>, Box<Finding>> {
-    let current = !links.is_empty() || host.services.run_state(name).is_ok_and(|r| r.is_up());
+    let current = links.enable(name) || host.services.run_state(name).is_ok_and(|r| r.is_up());
     let read = match host.services.view(name) {
         Ok(view) => from_view(host, view, links, binaries),
         Err(e) => {
@@ -77,18 +78,24 @@ pub fn read(
     })
 }
 
-fn finding(code: Code, message: impl Into<String>, signer: &str) -> Finding {
+fn finding(code: Code, message: impl Into<String>, signer: String) -> Finding {
     Finding::block(code, message).of(signer)
 }
 
 fn from_view(
     host: &mut Host,
     view: UnitView,
-    links: Vec<PathBuf>,
+    links: &Links,
     binaries: &mut Binaries,
 ) -> Result<Option<Signer>, Finding> {
-    let starts: Vec<&Vec<String>> = view.exec.iter().filter(|e| tmkms::is_start(e)).collect();
-    let argv = match starts[..] {
+    let file_variables = view
+        .file_variables(&*host.files)
+        .map_err(|e| unreadable(&view, &view.fragment, &format!("{e:#}")))?;
+    let mut variables = view.variables.clone();
+    variables.extend(&file_variables);
+    let exec = view.exec.iter().map(|e| variables.substitute(e));
+    let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
+    let argv = match &starts[..] {
         [] => return Ok(None),
         [argv] => argv.clone(),
         _ => {
@@ -102,12 +109,28 @@ fn from_view(
     let files = &*host.files;
     let (text, parsed) = unit_text(files, &view)?;
     let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
-    let variable = tmkms::config_variable(&view.environment).map(str::to_owned);
-    let config_path = tmkms::config_path(&argv, variable.as_deref(), &view.working_directory);
+    let named = variables.get(tmkms::CONFIG_VARIABLE);
+    let config_path = tmkms::config_path(&argv, named, &view.working_directory);
     let config = config(files, &config_path)
         .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
     let chains = chains(files, &config.view, &view.working_directory);
     let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
+    let links_of = links.of(&view.name);
+    let by_links = |by: &String| {
+        let folder = |link: &UnitLink| link.link.as_path().parent().map(Path::to_owned);
+        let names = [format!("{by}.wants"), format!("{by}.requires")];
+        let mut folders = links_of.iter().filter_map(folder);
+        folders.any(|f| {
+            f.file_name()
+                .is_some_and(|n| names.iter().any(|name| n == name.as_str()))
+        })
+    };
+    let pulled_in_by = view
+        .pulled_in_by
+        .iter()
+        .filter(|by| !by_links(by))
+        .cloned()
+        .collect();
     let (own, marker) = (
         ManagedPath::drop_in(&view.name),
         ManagedPath::fence(&view.name),
@@ -118,7 +141,7 @@ fn from_view(
     let (version, binary) = binaries.about(host, Path::new(&argv[0]), &view.user);
     Ok(Some(Signer {
         unit: Unit {
-            name: view.name,
+            name: view.name.clone(),
             fragment: view.fragment,
             text,
             linked,
@@ -127,9 +150,11 @@ fn from_view(
             exec: argv,
             user: view.user,
             working_directory: view.working_directory,
-            config_variable: variable,
+            file_variables,
             needs_reload: view.needs_reload && !own_unread,
-            links,
+            aliases: links.aliases(&view.name),
+            links: links_of,
+            pulled_in_by,
             closed,
             run: view.run,
         },

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::{Entry, Files, Like, World};
 use crate::content::Fingerprint;
 use crate::inventory::FileFacts;
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 
 /// No config, unit or state file is larger: what is, is something else.
 const LARGEST: u64 = 16 << 20;
@@ -198,9 +198,7 @@ impl Files for Tree {
 
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()> {
         let (folder, name) = self.parent(path.as_path())?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(&name);
-        temporary.push(".kmsctl-new");
+        let temporary = temporary(&name);
         let file = match create_new(folder.as_fd(), &temporary) {
             // A death between creation and rename leaves one; the host's lock says that nobody else writes it now.
             Err(Errno::EXIST) => {
@@ -220,6 +218,34 @@ impl Files for Tree {
         written
     }
 
+    fn set_link(&self, link: &ManagedLink, target: Option<&Path>) -> io::Result<()> {
+        let enables = !link.is_alias();
+        let Some(target) = target else {
+            let (folder, name) = self.parent(link.as_path())?;
+            rustix::fs::unlinkat(&folder, &name, AtFlags::empty())?;
+            rustix::fs::fsync(&folder)?;
+            drop(folder);
+            let above = link.as_path().parent().filter(|_| enables);
+            return above.map_or(Ok(()), |folder| self.remove_if_empty(folder));
+        };
+        if enables && let Some(folder) = link.as_path().parent() {
+            self.folder(folder)?;
+            let (above, _) = self.parent(folder)?;
+            rustix::fs::fsync(&above)?;
+        }
+        let (folder, name) = self.parent(link.as_path())?;
+        let temporary = temporary(&name);
+        match rustix::fs::symlinkat(target, &folder, &temporary) {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())?;
+                rustix::fs::symlinkat(target, &folder, &temporary)?;
+            }
+            other => other?,
+        }
+        rustix::fs::renameat(&folder, &temporary, &folder, &name)?;
+        Ok(rustix::fs::fsync(&folder)?)
+    }
+
     fn remove(&self, path: &ManagedPath) -> io::Result<()> {
         let (folder, name) = self.parent(path.as_path())?;
         let stat = rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -232,7 +258,26 @@ impl Files for Tree {
     }
 }
 
+/// What a name is called until it is whole.
+fn temporary(name: &std::ffi::OsStr) -> std::ffi::OsString {
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(".kmsctl-new");
+    temporary
+}
+
 impl Tree {
+    fn remove_if_empty(&self, folder: &Path) -> io::Result<()> {
+        let (above, name) = self.parent(folder)?;
+        match rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            other => {
+                other?;
+                Ok(rustix::fs::fsync(&above)?)
+            }
+        }
+    }
+
     fn fill(&self, file: OwnedFd, bytes: &[u8], like: &Like) -> io::Result<()> {
         let mut file = File::from(file);
         file.write_all(bytes)?;

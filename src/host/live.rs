@@ -1,5 +1,6 @@
 //! The live host: the machine that kmsctl runs on.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -123,6 +124,11 @@ impl Processes for Proc {
         Ok(String::from_utf8(output.stdout)
             .ok()
             .and_then(|text| text.trim().parse().ok()))
+    }
+
+    fn is_program(&self, path: &Path) -> Option<bool> {
+        let executable = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o111 != 0;
+        Some(std::fs::metadata(path).is_ok_and(executable))
     }
 
     fn operator(&self) -> String {

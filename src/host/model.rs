@@ -85,6 +85,10 @@ impl super::Services for ModelServices {
         self.0.borrow().view(unit)
     }
 
+    fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>> {
+        Ok(self.0.borrow().instances(template))
+    }
+
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
         Ok(self.0.borrow().run_state(unit))
     }
@@ -133,6 +137,10 @@ impl Processes for ModelProcesses {
 
     fn tmkms_version(&mut self, _program: &Path, _user: &str) -> Result<Option<TmkmsVersion>> {
         Ok(None)
+    }
+
+    fn is_program(&self, _path: &Path) -> Option<bool> {
+        None
     }
 
     fn operator(&self) -> String {

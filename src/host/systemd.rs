@@ -16,6 +16,7 @@ use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use super::{Job, JobEnd, Services, Ticket, UnitView};
 use crate::inventory::RunState;
 use crate::unit::UnitName;
+use crate::unit::words::Variables;
 
 /// How long a single method call may take. A reload of a large host takes a few hundred milliseconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -44,6 +45,26 @@ trait Manager {
         files: &[&str],
         runtime: bool,
     ) -> zbus::Result<Vec<(String, String, String)>>;
+
+    #[allow(clippy::type_complexity, reason = "D-Bus signature a(ssssssouso)")]
+    fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<
+        Vec<(
+            String,
+            String,
+            String,
+            String,
+            String,
+            String,
+            OwnedObjectPath,
+            u32,
+            String,
+            OwnedObjectPath,
+        )>,
+    >;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit_path(&self) -> zbus::Result<Vec<String>>;
@@ -201,6 +222,11 @@ impl Services for Systemd {
         let barred = asserts
             .into_iter()
             .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
+        let mut variables = Variables::default();
+        variables.assign(&service.take::<Vec<String>>("Environment")?);
+        let environment_files: Vec<(String, bool)> = service.take("EnvironmentFiles")?;
+        let mut pulled_in_by: Vec<String> = about.take("WantedBy")?;
+        pulled_in_by.extend(about.take::<Vec<String>>("RequiredBy")?);
         let directory: String = service.take("WorkingDirectory")?;
         // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
         let directory = directory.trim_start_matches(['!', '-']);
@@ -211,13 +237,28 @@ impl Services for Systemd {
             exec: exec.into_iter().map(argv).collect(),
             user: service.take("User")?,
             working_directory: PathBuf::from(if directory.is_empty() { "/" } else { directory }),
-            environment: service.take("Environment")?,
+            variables,
+            environment_files: environment_files
+                .into_iter()
+                .map(|(path, _)| PathBuf::from(path))
+                .collect(),
+            pulled_in_by,
             needs_reload: about.take("NeedDaemonReload")?,
             barred_by: barred
                 .map(|(_, _, _, path, _)| PathBuf::from(path))
                 .collect(),
             run,
         })
+    }
+
+    fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>> {
+        let pattern = format!("{}*.service", template.stem());
+        let found = zbus::block_on(self.manager.list_units_by_patterns(&[], &[&pattern]))
+            .with_context(|| format!("asking systemd for the instances of {template}"))?;
+        let names = found.into_iter().filter_map(|unit| unit.0.parse().ok());
+        Ok(names
+            .filter(|unit: &UnitName| unit.template().as_ref() == Some(template))
+            .collect())
     }
 
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {

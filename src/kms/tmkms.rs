@@ -42,14 +42,6 @@ pub fn config_path(argv: &[String], variable: Option<&str>, directory: &Path) ->
     absolute(named, directory)
 }
 
-/// The value of the config's variable in a unit's `Environment=`.
-pub fn config_variable(environment: &[String]) -> Option<&str> {
-    environment
-        .iter()
-        .rev()
-        .find_map(|e| e.strip_prefix(CONFIG_VARIABLE)?.strip_prefix('='))
-}
-
 /// A path as the process sees it: joined to its working directory, `.` taken out.
 pub fn absolute(path: &str, directory: &Path) -> PathBuf {
     directory

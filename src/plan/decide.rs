@@ -35,14 +35,21 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     for wanted in &request.signers {
         if !inventory
             .current()
-            .any(|s| s.name() == wanted || s.unit.name.stem() == wanted)
+            .any(|s| s.name() == *wanted || s.unit.name.stem() == wanted)
         {
-            let names: BTreeSet<&str> = inventory.current().map(Signer::name).collect();
+            let names: BTreeSet<String> = inventory.current().map(Signer::name).collect();
             return Err(format!(
                 "--signer {wanted}: no enabled or running signer has that name; there are: {}",
-                list(names)
+                list(names.iter().map(String::as_str))
             ));
         }
+    }
+    if request.same_chain() && request.suffix.is_none() {
+        return Err(format!(
+            "{} stays the chain's id, so the new names need a suffix of their own: give one with --suffix, such as \
+             `--suffix v4`",
+            request.new_chain
+        ));
     }
     let suffix = naming::suffix(&request.new_chain, request.suffix.as_deref())?;
     let mut draft = Draft {
@@ -59,7 +66,16 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     };
     let mut inputs = BTreeMap::new();
     for signer in moving(inventory, request, &from) {
-        match a_move(signer, request, &from, &draft.suffix, &mut inputs) {
+        if request.same_chain() && is_there(signer, request, &draft.suffix) {
+            continue;
+        }
+        let mover = Mover {
+            signer,
+            request,
+            from: &from,
+            suffix: &draft.suffix,
+        };
+        match mover.a_move(&mut inputs) {
             Ok(moving) => draft.moves.push(moving),
             Err(finding) => draft.findings.push(*finding),
         }
@@ -70,7 +86,8 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
         }
         draft.heights.extend(Height::of(signer));
     }
-    draft.from = Some(from);
+    draft.findings.extend(collisions(&draft.moves));
+    draft.from = (!draft.moves.is_empty() || !draft.findings.is_empty()).then_some(from);
     draft.inputs = inputs.into_values().collect();
     Ok(draft)
 }
@@ -82,7 +99,7 @@ fn moving<'a>(
 ) -> impl Iterator<Item = &'a Signer> {
     inventory.current().filter(|s| {
         let named = request.signers.is_empty()
-            || request.signers.contains(s.name())
+            || request.signers.contains(&s.name())
             || request.signers.contains(s.unit.name.stem());
         named && s.chains.iter().any(|c| c.id == from.as_str())
     })
@@ -112,9 +129,6 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
         return Err(message);
     }
     if let Some(from) = &request.from_chain {
-        if from == new {
-            return Err(format!("--from-chain {from} is the new chain itself"));
-        }
         if !ids.contains(from.as_str()) && !ids.contains(new.as_str()) {
             return Err(format!(
                 "no signer signs --from-chain {from}; they sign: {}",
@@ -148,89 +162,162 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-fn a_move(
-    signer: &Signer,
-    request: &Request,
-    from: &ChainId,
-    suffix: &str,
-    inputs: &mut BTreeMap<PathBuf, Input>,
-) -> Result<Move, Box<Finding>> {
-    let unit = &signer.unit;
-    let new = naming::unit(&unit.name, suffix).map_err(|e| taken(signer, &unit.fragment, e))?;
-    if new == unit.name {
-        let message = format!("the new unit would have the current one's name {new}");
-        return Err(taken(signer, &unit.fragment, message));
-    }
-    let chains = chain_moves(signer, request, from, suffix);
-    if let Some(chain) = chains.iter().find(|c| c.old.state_file == c.new.state_file) {
-        let message = "the new chain's state file would be the old chain's".to_owned();
-        return Err(taken(signer, &chain.old.state_file, message));
-    }
-    let new_config = naming::path(&signer.config.path.to_string_lossy(), suffix);
-    if Path::new(&new_config) == signer.config.path {
-        let message = "the new config would be the current one".to_owned();
-        return Err(taken(signer, &signer.config.path, message));
-    }
-    let wanted = Wanted {
-        from,
-        to: &request.new_chain,
-        suffix,
-        protocol: request.protocol,
-    };
-    let files = Files {
-        signer,
-        chains: &chains,
-        new: &new,
-        wanted,
-        inputs,
-    }
-    .all()?;
-    Ok(Move {
-        signer: signer.name().to_owned(),
-        old: unit.name.clone(),
-        start: unit.run.is_up(),
-        old_links: unit.links.clone(),
-        new_links: unit.links.iter().map(|l| naming::link(l, &new)).collect(),
-        new,
-        program: Path::new(&unit.exec[0]).to_owned(),
-        old_config: signer.config.path.clone(),
-        new_config: PathBuf::from(new_config),
-        stays: stays(signer, from),
-        chains,
-        files,
-    })
-}
-
-fn taken(signer: &Signer, path: &Path, message: String) -> Box<Finding> {
-    let finding = Finding::block(Code::NameTaken, message)
-        .of(signer.name())
-        .at(path);
-    Box::new(finding.remedy("give another suffix with --suffix"))
-}
-
-fn chain_moves(signer: &Signer, request: &Request, from: &ChainId, suffix: &str) -> Vec<ChainMove> {
-    let pairs = signer.chains.iter().zip(&signer.config.view.chains);
-    pairs
-        .filter(|(chain, _)| chain.id == from.as_str())
-        .map(|(chain, written)| {
-            let old_name = chain
-                .state_file
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
-            let new_name = match &written.state_file {
-                Some(_) => naming::file_name(&old_name, suffix),
-                None => format!("{}_priv_validator_state.json", request.new_chain),
-            };
-            let old = ChainFile::of(chain);
-            let new = ChainFile {
-                chain: request.new_chain.to_string(),
-                state_file: chain.state_file.with_file_name(new_name),
-                keys: chain.keys.clone(),
-            };
-            ChainMove { old, new }
+/// Whether a signer of a chain that keeps its id is where the request wants it.
+fn is_there(signer: &Signer, request: &Request, suffix: &str) -> bool {
+    let named = naming::unit(&signer.unit.name, suffix).is_ok_and(|new| new == signer.unit.name);
+    let runs = request
+        .binary
+        .as_ref()
+        .is_none_or(|b| signer.program() == b);
+    let validators = signer.config.view.validators.iter();
+    let mut of_chain = validators.filter(|v| v.chain_id.value == request.new_chain.as_str());
+    let speaks = request.protocol.is_none_or(|wanted| {
+        of_chain.all(|v| {
+            v.protocol_version
+                .as_ref()
+                .is_none_or(|p| p.value == wanted.as_str())
         })
-        .collect()
+    });
+    named && runs && speaks
+}
+
+/// Two signers that would write one file differently.
+fn collisions(moves: &[Move]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (n, moving) in moves.iter().enumerate() {
+        for file in &moving.files {
+            let mut earlier = moves[..n]
+                .iter()
+                .flat_map(|m| m.files.iter().map(move |f| (m, f)));
+            let Some((other, _)) =
+                earlier.find(|(_, f)| f.path == file.path && f.content != file.content)
+            else {
+                continue;
+            };
+            let message = format!(
+                "{} and {} would write this file, each with another content",
+                other.old, moving.old
+            );
+            findings.push(
+                Finding::block(Code::NameTaken, message)
+                    .of(&moving.signer)
+                    .at(file.path.as_path())
+                    .remedy("give their units or configs names that differ in more than a suffix"),
+            );
+        }
+    }
+    findings
+}
+
+/// A signer, and what is wanted of it.
+struct Mover<'a> {
+    signer: &'a Signer,
+    request: &'a Request,
+    from: &'a ChainId,
+    suffix: &'a str,
+}
+
+impl Mover<'_> {
+    fn a_move(&self, inputs: &mut BTreeMap<PathBuf, Input>) -> Result<Move, Box<Finding>> {
+        let (signer, suffix) = (self.signer, self.suffix);
+        let unit = &signer.unit;
+        let new = naming::unit(&unit.name, suffix).map_err(|e| self.taken(&unit.fragment, e))?;
+        if new == unit.name {
+            let message = format!("the new unit would have the current one's name {new}");
+            return Err(self.taken(&unit.fragment, message));
+        }
+        let chains = self.chain_moves();
+        let same = |c: &ChainMove| c.old.state_file == c.new.state_file;
+        if let Some(chain) = chains
+            .iter()
+            .find(|c| same(c) && !self.request.same_chain())
+        {
+            let message = "the new chain's state file would be the old chain's".to_owned();
+            return Err(self.taken(&chain.old.state_file, message));
+        }
+        let new_config = self.new_config();
+        if new_config == signer.config.path {
+            let message = "the new config would be the current one".to_owned();
+            return Err(self.taken(&signer.config.path, message));
+        }
+        let wanted = Wanted {
+            from: self.from,
+            to: &self.request.new_chain,
+            suffix,
+            protocol: self.request.protocol,
+        };
+        let program = self.request.binary.as_deref().unwrap_or(signer.program());
+        let files = Files {
+            signer,
+            chains: &chains,
+            new: &new,
+            new_config: &new_config,
+            program,
+            wanted,
+            inputs,
+        };
+        let enablement = files.enablement();
+        let files = files.all()?;
+        Ok(Move {
+            signer: signer.name(),
+            old: unit.name.clone(),
+            start: unit.run.is_up(),
+            enablement,
+            new,
+            old_program: signer.program().to_owned(),
+            new_program: program.to_owned(),
+            old_config: signer.config.path.clone(),
+            new_config,
+            stays: stays(signer, self.from),
+            chains,
+            files,
+        })
+    }
+
+    fn taken(&self, path: &Path, message: String) -> Box<Finding> {
+        let finding = Finding::block(Code::NameTaken, message)
+            .of(self.signer.name())
+            .at(path);
+        Box::new(finding.remedy("give another suffix with --suffix"))
+    }
+
+    /// As the new unit spells it.
+    fn new_config(&self) -> PathBuf {
+        let old = self.signer.config.path.to_string_lossy();
+        let new = PathBuf::from(naming::path(&old, self.suffix));
+        match (&self.request.config_dir, new.file_name()) {
+            (Some(folder), Some(name)) => folder.join(name),
+            _ => new,
+        }
+    }
+
+    fn chain_moves(&self) -> Vec<ChainMove> {
+        let (signer, request) = (self.signer, self.request);
+        let pairs = signer.chains.iter().zip(&signer.config.view.chains);
+        pairs
+            .filter(|(chain, _)| chain.id == self.from.as_str())
+            .map(|(chain, written)| {
+                let old = ChainFile::of(chain);
+                let mut new = ChainFile {
+                    chain: request.new_chain.to_string(),
+                    ..old.clone()
+                };
+                let old_name = chain
+                    .state_file
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy();
+                if !request.same_chain() {
+                    let name = match &written.state_file {
+                        Some(_) => naming::file_name(&old_name, self.suffix),
+                        None => format!("{}_priv_validator_state.json", request.new_chain),
+                    };
+                    new.state_file = chain.state_file.with_file_name(name);
+                }
+                ChainMove { old, new }
+            })
+            .collect()
+    }
 }
 
 fn stays(signer: &Signer, from: &ChainId) -> Vec<ChainFile> {

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ChainFile;
 use crate::content::{Content, Role};
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 /// Names a step within a plan, such as `tmkms-01/stop-old`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct StepId(pub String);
 
 impl fmt::Display for StepId {
@@ -21,7 +24,7 @@ impl fmt::Display for StepId {
 }
 
 /// One thing to do or to make sure of, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     pub id: StepId,
@@ -30,7 +33,7 @@ pub struct Step {
 }
 
 /// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     MakeFolder {
@@ -69,6 +72,12 @@ pub enum Action {
         units: Vec<UnitName>,
         links: Vec<PathBuf>,
     },
+    /// Makes a link of systemd's, points it elsewhere, or takes it away.
+    SetLink {
+        link: ManagedLink,
+        from: Option<PathBuf>,
+        to: Option<PathBuf>,
+    },
     /// The manager itself says that the markers bar these units (rule S12: a drop-in on disk proves nothing).
     CheckFenced {
         units: Vec<UnitName>,
@@ -99,7 +108,7 @@ pub enum Action {
 }
 
 /// Steps of one signer, done in order, beside the lanes of others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lane {
     pub signer: String,
@@ -107,7 +116,7 @@ pub struct Lane {
 }
 
 /// What one operation performs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
     pub before: Vec<Step>,

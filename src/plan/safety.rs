@@ -1,6 +1,7 @@
 //! What speaks against a plan: rules S1, S2, S4, S6, S7 and S10 as findings, with the place, the reason and the remedy.
 //! Pure: judges what was observed, after the plan's effects.
 
+mod binaries;
 mod keys;
 mod places;
 mod states;
@@ -8,17 +9,17 @@ mod states;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tmkms_core::protocol::{Support, support};
+use tmkms_core::protocol::TmkmsVersion;
 
 pub use states::startable;
 
 use super::decide::Draft;
 use super::{Height, Move, Observed, Plan, Request};
+use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, SignerProcess, StateReading};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
-use crate::render::config::protocol_after;
 use crate::unit::UnitName;
 
 /// What stands where a plan wants to write, and what its new state files say.
@@ -27,6 +28,17 @@ pub struct Surroundings {
     /// Only what is there; links are not followed.
     pub targets: BTreeMap<PathBuf, Found>,
     pub states: BTreeMap<PathBuf, StateReading>,
+    /// The tmkms that is asked for, if one is.
+    pub binary: Option<Binary>,
+}
+
+/// A tmkms binary.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// It is there and may be executed; none where nothing is ever executed.
+    pub runs: Option<bool>,
+    pub version: Option<TmkmsVersion>,
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What was found at a path.
@@ -66,7 +78,7 @@ pub fn judge(
     findings.extend(units(&case));
     findings.extend(keys::findings(&keys::now(inventory)));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
-    findings.extend(protocols(&case));
+    findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     if let Some(from) = &draft.from {
@@ -89,6 +101,11 @@ pub fn judge(
         (b.severity, &a.code, &a.signer, a).cmp(&(a.severity, &b.code, &b.signer, b))
     });
     findings.dedup();
+    let mut binaries = draft.binaries;
+    let asked = around.binary.as_ref().and_then(|b| b.fingerprint.clone());
+    if let (Some(path), Some(fingerprint)) = (&request.binary, asked) {
+        binaries.insert(path.clone(), fingerprint);
+    }
     let mut plan = Plan {
         format_version: super::FORMAT_VERSION,
         id: String::new(),
@@ -97,7 +114,7 @@ pub fn judge(
         from: draft.from,
         moves: draft.moves,
         inputs: draft.inputs,
-        binaries: draft.binaries,
+        binaries,
         observed: Observed {
             host: inventory.host.clone(),
             at: inventory.observed_at,
@@ -149,15 +166,6 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
                 .remedy("look at the change, then `systemctl daemon-reload`"),
             );
         }
-        if unit.linked {
-            let message = "the unit file is a link; disabling it would remove the unit itself";
-            findings.push(
-                Finding::block(Code::NotAFile, message)
-                    .of(signer.name())
-                    .at(&unit.fragment)
-                    .remedy("put the unit file itself there, `systemctl daemon-reload`, then plan again"),
-            );
-        }
         if unit.closed {
             let message = format!(
                 "the fence of {} is closed: a switch or a way back was left half-way",
@@ -170,20 +178,29 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
                     .remedy("`kmsctl status` says which of its units runs and how to go on"),
             );
         }
-        if !unit.links.is_empty() && unit.links_differ() {
-            let links: Vec<String> = unit.links.iter().map(|l| l.display().to_string()).collect();
-            let message = format!(
-                "it is enabled by {}, and its [Install] asks for other links: its successor would be enabled otherwise",
-                links.join(", ")
-            );
+        for by in &unit.pulled_in_by {
+            let message = if by.ends_with(".target") {
+                format!(
+                    "{by} pulls {} in by a text or a link that kmsctl doesn't change; the new unit gets a link of its \
+                     own, and at each boot the closed one fails aloud",
+                    unit.name
+                )
+            } else {
+                format!(
+                    "{by} pulls {} in by its own text, and won't pull in {}",
+                    unit.name, moving.new
+                )
+            };
+            let remedy = format!("after the switch let {by} name {} instead", moving.new);
             findings.push(
-                Finding::block(Code::EnablementOdd, message)
+                Finding::warn(Code::EnablementOdd, message)
                     .of(signer.name())
                     .at(&unit.fragment)
-                    .remedy("make [Install] and the links agree: `systemctl reenable` it after looking at both"),
+                    .remedy(remedy),
             );
         }
-        let odd = match (unit.run.is_up(), unit.links.is_empty()) {
+        let enabled = !unit.links.is_empty() || !unit.pulled_in_by.is_empty();
+        let odd = match (unit.run.is_up(), !enabled) {
             (false, false) => Some("is enabled and doesn't run: it is moved without being started"),
             (true, true) => Some("runs and isn't enabled: the new unit won't be enabled either"),
             _ => None,
@@ -264,70 +281,6 @@ fn strays(inventory: &Inventory) -> Vec<Finding> {
             ))
         })
         .collect()
-}
-
-fn protocols(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for moving in case.moves {
-        let Some(signer) = case.inventory.signer(&moving.old) else {
-            continue;
-        };
-        let from = moving
-            .chains
-            .first()
-            .map(|c| c.old.chain.as_str())
-            .unwrap_or_default();
-        let validators = signer
-            .config
-            .view
-            .validators
-            .iter()
-            .filter(|v| v.chain_id.value == from);
-        for validator in validators {
-            let old = validator.protocol_version.as_ref();
-            let new = protocol_after(old.map(|o| o.value.as_str()), case.request.protocol);
-            let line = old.map_or(validator.line, |o| o.line);
-            let spoken = new.map_or("no protocol version".to_owned(), |p| p.to_string());
-            let program = &moving.program;
-            let Some(version) = signer.version else {
-                // One a binary is enough, however many signers run it.
-                findings.push(
-                    Finding::warn(
-                        Code::VersionUnknown,
-                        "the version of this tmkms isn't known here",
-                    )
-                    .at(program)
-                    .remedy(format!(
-                        "make sure that it speaks {spoken}: `{} version`",
-                        program.display()
-                    )),
-                );
-                continue;
-            };
-            match support(version, new) {
-                Some(Support::Works) => {}
-                None => findings.push(
-                    Finding::warn(
-                        Code::VersionUnknown,
-                        format!("tmkms {version} is outside the versions that kmsctl knows, 0.10 to 0.15"),
-                    )
-                    .of(signer.name())
-                    .remedy(format!("make sure by its release notes that it speaks {spoken}")),
-                ),
-                Some(_) => findings.push(
-                    Finding::block(
-                        Code::ProtocolRefused,
-                        format!("tmkms {version} ({}) doesn't work with {spoken}", moving.program.display()),
-                    )
-                    .of(signer.name())
-                    .at(&signer.config.path)
-                    .line(line)
-                    .remedy("choose another with --protocol, or install a tmkms that speaks it"),
-                ),
-            }
-        }
-    }
-    findings
 }
 
 /// Signers whose height of the moving chain is further from the highest than the spread allows.

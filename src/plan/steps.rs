@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::program::{Action, Lane, Program, Step, StepId};
 use super::{ChainFile, Move, Plan};
 use crate::content::Role;
-use crate::paths::ManagedPath;
+use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
 fn step(id: impl Into<String>, action: Action, because: &str) -> Step {
@@ -245,43 +245,94 @@ fn lane(moving: &Move, way: Way<'_>) -> Lane {
     }
 }
 
-fn enablement(plan: &Plan, new: bool) -> (Vec<UnitName>, Vec<PathBuf>) {
-    let enabled = || plan.moves.iter().filter(|m| !m.old_links.is_empty());
-    if new {
-        (
-            enabled().map(|m| m.new.clone()).collect(),
-            enabled().flat_map(|m| m.new_links.clone()).collect(),
-        )
-    } else {
-        (
-            enabled().map(|m| m.old.clone()).collect(),
-            enabled().flat_map(|m| m.old_links.clone()).collect(),
-        )
+/// The units that systemd itself enables or disables, with their links.
+fn by_systemd(plan: &Plan, new: bool) -> (Vec<UnitName>, Vec<PathBuf>) {
+    let mut units = Vec::new();
+    let mut paths = Vec::new();
+    for moving in &plan.moves {
+        let enablement = &moving.enablement;
+        if !enablement.by_systemd || enablement.old.is_empty() {
+            continue;
+        }
+        let (unit, links) = if new {
+            (&moving.new, &enablement.new)
+        } else {
+            (&moving.old, &enablement.old)
+        };
+        units.push(unit.clone());
+        paths.extend(links.iter().map(|l| PathBuf::from(l.link.clone())));
     }
+    (units, paths)
+}
+
+/// The links that kmsctl itself makes before the switch, and those that it changes after it.
+fn link_by_link(plan: &Plan, id: &str, to_new: bool) -> (Vec<Step>, Vec<Step>) {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for moving in &plan.moves {
+        let enablement = &moving.enablement;
+        let set = |steps: &mut Vec<Step>, link: &ManagedLink, way: [Option<&PathBuf>; 2], why| {
+            let [from, to] = way.map(|target| target.cloned());
+            let what = match (&from, &to) {
+                (None, _) => "link",
+                (_, None) => "unlink",
+                _ => "alias",
+            };
+            let id = format!("{id}/{what}-{}", steps.len());
+            let link = link.clone();
+            steps.push(step(id, Action::SetLink { link, from, to }, why));
+        };
+        if !enablement.by_systemd {
+            let (leave, take) = if to_new {
+                (&enablement.old, &enablement.new)
+            } else {
+                (&enablement.new, &enablement.old)
+            };
+            for link in take {
+                let why = "once the fence opens, a boot starts it; until then it can't start";
+                set(&mut before, &link.link, [None, Some(&link.target)], why);
+            }
+            for link in leave {
+                let why = "what was left doesn't come back, and the fence keeps it closed";
+                set(&mut after, &link.link, [Some(&link.target), None], why);
+            }
+        }
+        for alias in &enablement.aliases {
+            let (from, to) = if to_new {
+                (&alias.old, &alias.new)
+            } else {
+                (&alias.new, &alias.old)
+            };
+            let why = "the second name means the unit that runs";
+            set(&mut after, &alias.link, [Some(from), Some(to)], why);
+        }
+    }
+    (before, after)
 }
 
 fn around(plan: &Plan, id: &str, to_new: bool) -> (Vec<Step>, Vec<Step>) {
-    let (units, links) = enablement(plan, to_new);
-    if units.is_empty() {
-        return (Vec::new(), Vec::new());
+    let (mut before, mut after) = link_by_link(plan, id, to_new);
+    let (units, links) = by_systemd(plan, to_new);
+    if !units.is_empty() {
+        before.push(step(
+            format!("{id}/enable"),
+            Action::Enable { units, links },
+            "once the fence opens, a boot starts it; until then it can't start",
+        ));
+        let (units, links) = by_systemd(plan, !to_new);
+        after.push(step(
+            format!("{id}/disable"),
+            Action::Disable { units, links },
+            "what was left doesn't come back, and the fence keeps it closed",
+        ));
     }
-    let enable = step(
-        format!("{id}/enable"),
-        Action::Enable { units, links },
-        "once the fence opens, a boot starts it; until then it can't start",
-    );
-    let (units, links) = enablement(plan, !to_new);
-    let disable = step(
-        format!("{id}/disable"),
-        Action::Disable { units, links },
-        "what was left doesn't come back, and the fence keeps it closed",
-    );
-    let reload = step(
-        format!("{id}/reload"),
-        Action::Reload,
-        "systemd sees what is enabled",
-    );
-    (vec![enable], vec![disable, reload])
+    if !after.is_empty() {
+        after.push(step(
+            format!("{id}/reload"),
+            Action::Reload,
+            "systemd sees what is enabled",
+        ));
+    }
+    (before, after)
 }
 
 /// From the old units to the new ones. `running` are old units whose signers count as running, whatever they did when

@@ -36,10 +36,12 @@ pub fn edits(
         });
         Ok(())
     };
-    for place in view.places_of(from) {
+    let moves = wanted.from != wanted.to;
+    for place in view.places_of(from).into_iter().filter(|_| moves) {
         change(place, wanted.to.as_str(), "the chain's new id")?;
     }
-    for chain in view.chains.iter().filter(|c| c.id.value == from) {
+    let chains = view.chains.iter().filter(|c| c.id.value == from);
+    for chain in chains.filter(|_| moves) {
         // A defaulted state file follows the chain id by itself.
         if let Some(state_file) = &chain.state_file {
             let to = naming::path(&state_file.value, wanted.suffix);

@@ -1,12 +1,14 @@
 //! The new unit and the copies of drop-ins: the old text with every mention of a moved path replaced.
 
-use std::path::Path;
+use std::ops::Range;
 
 use tmkms_core::edit::Edit;
 
 use crate::content::Change;
 use crate::kms::tmkms::CONFIG_VARIABLE;
-use crate::unit::{UnitText, line_of, split_words};
+use crate::naming;
+use crate::unit::words::{self, expand, pinned};
+use crate::unit::{UnitName, UnitText, line_of};
 
 /// What stands in for the values of a setting that may be secret.
 pub const PLACEHOLDER: &str = "<secret>";
@@ -18,48 +20,160 @@ pub struct Moved<'a> {
     pub why: &'a str,
 }
 
-/// The edits that replace each moved path wherever it stands as a whole word of a setting's value.
+/// The unit's old and new name: what a specifier means depends on it.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    pub old: &'a UnitName,
+    pub new: &'a UnitName,
+    pub suffix: &'a str,
+}
+
+/// Settings that may say the new unit's own name: they are for the eye.
+const OWN_NAME: [&str; 3] = ["Description", "Documentation", "SyslogIdentifier"];
+
+/// The edits that replace each moved path wherever it stands as a whole word of a setting's value, and keep every other
+/// word's meaning where a specifier would give it another under the new name.
 ///
 /// # Errors
 /// 1-based line and reason, where the text can't be read or a path can't stand in a unit.
-pub fn edits(text: &str, moved: &[Moved<'_>]) -> Result<Vec<Change>, (usize, String)> {
+pub fn edits(
+    text: &str,
+    moved: &[Moved<'_>],
+    names: Names<'_>,
+) -> Result<Vec<Change>, (usize, String)> {
     let parsed = UnitText::parse(text).map_err(|e| (e.line, e.message))?;
     let mut changes: Vec<Change> = Vec::new();
     for setting in &parsed.settings {
         let entry = &text[setting.span.clone()];
         let value = entry.find('=').map_or(0, |at| at + 1);
+        let at_line = |at: usize| line_of(text, setting.span.start + at);
+        let mut change = |place: Range<usize>, to: &str, why: &str| {
+            let span = setting.span.start + place.start..setting.span.start + place.end;
+            changes.push(replacement(text, span, to, why));
+        };
         for path in moved {
             for (at, _) in entry
                 .match_indices(path.from)
                 .filter(|(at, _)| *at >= value)
             {
                 let end = at + path.from.len();
-                if !starts_word(&entry[..at]) || !ends_word(&entry[end..]) {
-                    continue;
+                if starts_word(&entry[..at]) && ends_word(&entry[end..]) {
+                    plain(path.to).map_err(|why| (at_line(at), why))?;
+                    change(at..end, path.to, path.why);
                 }
-                let span = setting.span.start + at..setting.span.start + end;
-                let line = line_of(text, span.start);
-                if !plain(path.to) {
-                    let reason =
-                        format!("{:?} can't stand in a unit file without quoting", path.to);
-                    return Err((line, reason));
-                }
-                changes.push(Change {
-                    edit: Edit {
-                        span,
-                        line,
-                        from: path.from.to_owned(),
-                        to: path.to.to_owned(),
-                        raw_from: path.from.to_owned(),
-                        raw_to: path.to.to_owned(),
-                    },
-                    why: path.why.to_owned(),
-                });
+            }
+        }
+        for place in with_specifiers(entry, value) {
+            let word = &entry[place.clone()];
+            let own_name = OWN_NAME.contains(&setting.key.as_str());
+            match renamed(word, moved, names, own_name) {
+                Ok(Some((to, why))) => change(place, &to, why),
+                Ok(None) => {}
+                Err(why) => return Err((at_line(place.start), why)),
             }
         }
     }
     changes.sort_by_key(|c| c.edit.span.start);
     Ok(changes)
+}
+
+/// An edit of a unit's text.
+pub fn replacement(text: &str, span: Range<usize>, to: &str, why: &str) -> Change {
+    let from = text[span.clone()].to_owned();
+    Change {
+        edit: Edit {
+            line: line_of(text, span.start),
+            span,
+            from: from.clone(),
+            to: to.to_owned(),
+            raw_from: from,
+            raw_to: to.to_owned(),
+        },
+        why: why.to_owned(),
+    }
+}
+
+/// That a path means itself in a unit: no blank, quote, specifier, variable or control character.
+///
+/// # Errors
+/// The reason as a sentence.
+pub fn plain(path: &str) -> Result<(), String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"'\\%$".contains(c);
+    if path.chars().any(odd) {
+        return Err(format!(
+            "{path:?} can't stand in a unit file without quoting"
+        ));
+    }
+    Ok(())
+}
+
+/// The places of the words of a value that use specifiers.
+fn with_specifiers(entry: &str, value: usize) -> Vec<Range<usize>> {
+    let ends = |c: char| c.is_whitespace() || "\"'=:;,\\".contains(c);
+    let mut places = Vec::new();
+    let mut start = value;
+    for (at, c) in entry.char_indices().skip_while(|(at, _)| *at < value) {
+        if ends(c) {
+            places.push(start..at);
+            start = at + c.len_utf8();
+        }
+    }
+    places.push(start..entry.len());
+    let led = |place: Range<usize>| {
+        let word = &entry[place.clone()];
+        place.end - word.trim_start_matches(|c| "-+!@|:".contains(c)).len()..place.end
+    };
+    let places = places.into_iter().map(led);
+    places.filter(|p| entry[p.clone()].contains('%')).collect()
+}
+
+/// What a word with specifiers becomes under the new name, and why; none where it stays right as it is.
+fn renamed<'m>(
+    word: &str,
+    moved: &[Moved<'m>],
+    names: Names<'_>,
+    own_name: bool,
+) -> Result<Option<(String, &'m str)>, String> {
+    let Ok(old) = expand(word, names.old) else {
+        // Only a running systemd knows it, and the unit's name has no part in it.
+        return Ok(None);
+    };
+    let means = |candidate: &str, wanted: &str| {
+        expand(candidate, names.new).is_ok_and(|meaning| meaning == wanted)
+    };
+    if let Some(path) = moved.iter().find(|m| m.from == old) {
+        if means(word, path.to) {
+            return Ok(None);
+        }
+        let candidate = naming::path(word, names.suffix);
+        if means(&candidate, path.to) {
+            return Ok(Some((candidate, path.why)));
+        }
+        if names.new.instance().is_some() {
+            // A template's text serves other instances too.
+            return Err(format!(
+                "{word:?} can't be made to mean {} for every instance",
+                path.to
+            ));
+        }
+        plain(path.to)?;
+        return Ok(Some((path.to.to_owned(), path.why)));
+    }
+    if own_name || means(word, &old) {
+        return Ok(None);
+    }
+    let pinned = pinned(word, names.old);
+    if means(&pinned, &old) {
+        Ok(Some((
+            pinned,
+            "the new unit's name would change what it means",
+        )))
+    } else {
+        Err(format!(
+            "{word:?} would mean something else in {}",
+            names.new
+        ))
+    }
 }
 
 /// The text with the values cut out that may be secrets: environment and credentials, but not tmkms' own variable.
@@ -76,7 +190,7 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         .iter()
         .filter(|s| SECRET.contains(&s.key.as_str()))
     {
-        let words = split_words(&setting.value).unwrap_or_default();
+        let words = words::split(&setting.value).unwrap_or_default();
         let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));
         if !words.is_empty() && words.iter().all(own) {
             continue;
@@ -107,12 +221,6 @@ fn ends_word(after: &str) -> bool {
         .is_none_or(|c| c.is_whitespace() || "\"':\\;".contains(c))
 }
 
-/// No blank, quote, specifier, variable or control character: the path means itself in a unit.
-fn plain(path: &str) -> bool {
-    path.chars()
-        .all(|c| !c.is_whitespace() && !c.is_control() && !"\"'\\%$".contains(c))
-}
-
 /// Applies edits to a text.
 ///
 /// # Errors
@@ -135,20 +243,40 @@ pub fn splice(text: &str, edits: &[Edit]) -> Result<String, String> {
     Ok(out)
 }
 
-/// Where a drop-in's name lies in its unit's own folder; `None` for a drop-in that the new unit inherits anyway.
-pub fn own_drop_in(path: &Path, unit: &str) -> Option<String> {
-    let folder = path.parent()?.file_name()?.to_str()?;
-    (folder == format!("{unit}.d")).then(|| path.file_name()?.to_str().map(str::to_owned))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn moved(text: &str, from: &str, to: &str) -> Result<Vec<Edit>, (usize, String)> {
+        let (old, new) = (
+            "k@1.service".parse().unwrap(),
+            "k.v3@1.service".parse().unwrap(),
+        );
+        let names = Names {
+            old: &old,
+            new: &new,
+            suffix: "v3",
+        };
+        let changes = edits(text, &[Moved { from, to, why: "" }], names)?;
+        Ok(changes.into_iter().map(|c| c.edit).collect())
+    }
+
     fn replaced(text: &str, from: &str, to: &str) -> String {
-        let changes = edits(text, &[Moved { from, to, why: "" }]).unwrap();
-        let edits: Vec<Edit> = changes.into_iter().map(|c| c.edit).collect();
-        splice(text, &edits).unwrap()
+        splice(text, &moved(text, from, to).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_specifier_keeps_its_meaning_or_moves_with_its_path() {
+        let text = "[Service]\nDescription=%n\nExecStart=/b/tmkms start -c /k/%i.toml\nStateDirectory=%N\n\
+                    EnvironmentFile=-/etc/default/%p\nBindPaths=/k/%i.toml:/x/%i\n";
+        assert_eq!(
+            replaced(text, "/k/1.toml", "/k/1.v3.toml"),
+            "[Service]\nDescription=%n\nExecStart=/b/tmkms start -c /k/%i.v3.toml\nStateDirectory=k@%i\n\
+             EnvironmentFile=-/etc/default/k\nBindPaths=/k/%i.v3.toml:/x/%i\n"
+        );
+        let odd = "[Service]\nExecStart=/b/tmkms start -c /k/%p.toml\n";
+        let (line, why) = moved(odd, "/k/k.toml", "/other/k.v3.toml").unwrap_err();
+        assert!(line == 2 && why.contains("every instance"), "{why}");
     }
 
     #[test]
@@ -175,28 +303,15 @@ mod tests {
 
     #[test]
     fn a_path_that_would_need_quoting_is_refused() {
-        let moved = [Moved {
-            from: "/k/a.toml",
-            to: "/k/%a.toml",
-            why: "",
-        }];
-        let (line, why) =
-            edits("[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n", &moved).unwrap_err();
+        let text = "[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n";
+        let (line, why) = moved(text, "/k/a.toml", "/k/%a.toml").unwrap_err();
         assert_eq!(line, 2);
         assert!(why.contains("quoting"), "{why}");
     }
 
     #[test]
     fn an_edit_of_another_text_is_refused() {
-        let changes = edits(
-            "[Service]\nExecStart=/b/t -c /k/a\n",
-            &[Moved {
-                from: "/k/a",
-                to: "/k/b",
-                why: "",
-            }],
-        );
-        let edits: Vec<Edit> = changes.unwrap().into_iter().map(|c| c.edit).collect();
+        let edits = moved("[Service]\nExecStart=/b/t -c /k/a\n", "/k/a", "/k/b").unwrap();
         assert!(splice("[Service]\nExecStart=/b/tt -c /k/a\n", &edits).is_err());
     }
 }

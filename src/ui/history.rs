@@ -1,20 +1,22 @@
 //! Operations as data and as text.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::line;
+use super::{FORMAT_VERSION, line};
 use crate::journal::{Ending, Journal, OperationId, Record, Verb};
 
 /// What `history --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Operations {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     /// Oldest first.
     pub operations: Vec<Summary>,
 }
 
 /// An operation in a line.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Summary {
     pub id: OperationId,
     pub verb: Verb,
@@ -29,12 +31,26 @@ pub struct Summary {
 }
 
 /// What `history OPERATION --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Operation<'a> {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     #[serde(flatten)]
     pub summary: Summary,
     pub records: &'a [Record],
+}
+
+/// What `abandon --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Abandoned {
+    #[schemars(extend("const" = FORMAT_VERSION))]
+    pub format_version: u32,
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// A signer was touched: some may be dark.
+    pub switched: bool,
+    /// What may be typed next.
+    pub next: &'static [&'static str],
 }
 
 fn summary(journal: &Journal) -> Summary {
@@ -55,16 +71,26 @@ fn summary(journal: &Journal) -> Summary {
 
 pub fn operations(journals: &[Journal]) -> Operations {
     Operations {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         operations: journals.iter().map(summary).collect(),
     }
 }
 
 pub fn operation(journal: &Journal) -> Operation<'_> {
     Operation {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         summary: summary(journal),
         records: &journal.records,
+    }
+}
+
+/// An operation that was given up.
+pub fn abandoned(journal: &Journal) -> Abandoned {
+    Abandoned {
+        format_version: FORMAT_VERSION,
+        summary: summary(journal),
+        switched: journal.switched(),
+        next: &["kmsctl status"],
     }
 }
 

@@ -6,7 +6,7 @@ use super::line;
 use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Finding, Severity};
 use crate::inventory::StateReading;
-use crate::plan::{Move, Plan};
+use crate::plan::{Alias, Move, Plan};
 
 const REMOVED: Style = AnsiColor::Red.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -23,13 +23,15 @@ pub fn text(plan: &Plan) -> String {
             format_args!("Every signer of {new} is there already: nothing to do."),
         ),
         Some(from) => {
+            let signers = count(plan.moves.len(), "signer");
+            let way = if plan.request.same_chain() {
+                format!("of {from}, which keeps its id")
+            } else {
+                format!("from {from} to {new}")
+            };
             line(
                 &mut out,
-                format_args!(
-                    "{HEAD}Plan {}: {} from {from} to {new}{HEAD:#}",
-                    plan.id,
-                    count(plan.moves.len(), "signer")
-                ),
+                format_args!("{HEAD}Plan {}: {signers} {way}{HEAD:#}", plan.id),
             );
             for moving in &plan.moves {
                 signer(&mut out, plan, moving);
@@ -75,7 +77,7 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
             ),
         );
     }
-    for chain in &moving.chains {
+    for chain in moving.chains.iter().filter(|c| c.old.chain != c.new.chain) {
         let file = &chain.new;
         line(
             out,
@@ -91,10 +93,32 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
             ),
         );
     }
+    enablement(out, moving);
     // What the operator judges first; the order of writing is the program's business.
     let (fences, own): (Vec<_>, Vec<_>) = moving.files.iter().partition(|f| f.role == Role::Fence);
     for file in own.into_iter().chain(fences) {
         new_file(out, plan, file);
+    }
+}
+
+/// What is enabled otherwise than by systemd's own enable, which needs no words.
+fn enablement(out: &mut String, moving: &Move) {
+    let enablement = &moving.enablement;
+    if !enablement.by_systemd {
+        for link in &enablement.new {
+            let (link, target) = (&link.link, link.target.display());
+            line(out, format_args!("  link {link} -> {target}"));
+        }
+        for link in &enablement.old {
+            line(out, format_args!("  unlink {} after the switch", link.link));
+        }
+    }
+    for Alias { link, old, new } in &enablement.aliases {
+        let (old, new) = (old.display(), new.display());
+        line(
+            out,
+            format_args!("  link {link} -> {new} after the switch, in place of {old}"),
+        );
     }
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde_json::json;
 
-use super::Ui;
+use super::{Ui, events};
 use crate::apply::Event;
-use crate::plan::program::{Action, Step};
+use crate::plan::program::Action;
 
 /// Shows events as they come.
 pub struct Progress {
@@ -32,8 +31,7 @@ impl Progress {
 
     pub fn show(&mut self, event: &Event<'_>) {
         if self.ui.json {
-            // The journal has it all; a reader that went away doesn't stop a switch.
-            self.ui.json(&as_json(event)).ok();
+            events::show(self.ui, events::Event::of(event));
             return;
         }
         if self.bars.is_some() {
@@ -110,6 +108,10 @@ pub fn doing(action: &Action) -> String {
         Action::Reload => "systemd reads its units again".into(),
         Action::Enable { units, .. } => format!("enabling {} units", units.len()),
         Action::Disable { units, .. } => format!("disabling {} units", units.len()),
+        Action::SetLink { link, to, .. } => match to {
+            Some(target) => format!("linking {link} to {}", target.display()),
+            None => format!("taking {link} away"),
+        },
         Action::CheckFenced { .. } => "checking the fence".into(),
         Action::Stop { unit } => format!("stopping {unit}"),
         Action::ProveStopped { unit, .. } => format!("proving that {unit} is stopped"),
@@ -117,33 +119,5 @@ pub fn doing(action: &Action) -> String {
         Action::CheckHeights { .. } => "checking heights".into(),
         Action::Start { unit } => format!("starting {unit}"),
         Action::Watch { unit, .. } => format!("watching {unit}"),
-    }
-}
-
-fn as_json(event: &Event<'_>) -> serde_json::Value {
-    let of = |name: &str, signer: &Option<&str>, step: &Step| json!({ "format_version": 1, "event": name, "signer": signer, "step": step.id, "action": doing(&step.action) });
-    match event {
-        Event::Doing { signer, step } => of("doing", signer, step),
-        Event::Done {
-            signer,
-            step,
-            already,
-        } => {
-            let mut value = of("done", signer, step);
-            value["already"] = json!(already);
-            value
-        }
-        Event::Failed {
-            signer,
-            step,
-            error,
-        } => {
-            let mut value = of("failed", signer, step);
-            value["error"] = json!(error);
-            value
-        }
-        Event::LaneDone { signer } => {
-            json!({ "format_version": 1, "event": "signer_done", "signer": signer })
-        }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::line;
+use super::{FORMAT_VERSION, line};
 use crate::inventory::{Inventory, Signer, StateReading};
 use crate::journal::{OperationId, Verb};
 
 /// What `status --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Status {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     pub host: String,
     pub observed_at: jiff::Timestamp,
@@ -21,8 +23,25 @@ pub struct Status {
     pub problems: Vec<crate::finding::Finding>,
 }
 
+/// Whether a unit may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fence {
+    Open,
+    Closed,
+}
+
+impl std::fmt::Display for Fence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fence::Open => "open",
+            Fence::Closed => "closed",
+        })
+    }
+}
+
 /// One unit of a signer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SignerStatus {
     pub signer: String,
     pub unit: String,
@@ -30,14 +49,15 @@ pub struct SignerStatus {
     pub state: String,
     pub enabled: bool,
     pub retired: bool,
-    /// `open`, `closed`, or none where the unit has no fence.
-    pub fence: Option<&'static str>,
+    /// None where the unit has no fence.
+    pub fence: Option<Fence>,
     pub config: PathBuf,
     pub chains: Vec<ChainStatus>,
     pub key: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A chain that a unit signs, and how far.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ChainStatus {
     pub id: String,
     pub state_file: PathBuf,
@@ -46,7 +66,7 @@ pub struct ChainStatus {
 }
 
 /// A state file's point as plain numbers; all none, with the reason, where it can't be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Reading {
     pub height: Option<u64>,
     pub round: Option<u32>,
@@ -81,7 +101,7 @@ impl std::fmt::Display for Reading {
 }
 
 /// The newest operation, while it is open.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Operation {
     pub id: OperationId,
     pub verb: Verb,
@@ -91,15 +111,19 @@ pub struct Operation {
 }
 
 /// What `heights --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Heights {
+    #[schemars(extend("const" = FORMAT_VERSION))]
     pub format_version: u32,
     pub host: String,
     pub observed_at: jiff::Timestamp,
     pub heights: Vec<HeightRow>,
+    /// Why a height may be missing.
+    pub problems: Vec<crate::finding::Finding>,
 }
 
-#[derive(Debug, Serialize)]
+/// How far a signer signed a chain.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct HeightRow {
     pub signer: String,
     pub chain: String,
@@ -119,7 +143,7 @@ fn unreadable(reading: &StateReading) -> Option<String> {
 }
 
 /// A unit's row.
-pub fn row(signer: &Signer, fence: Option<&'static str>) -> SignerStatus {
+pub fn row(signer: &Signer, fence: Option<Fence>) -> SignerStatus {
     SignerStatus {
         signer: signer.name().to_owned(),
         unit: signer.unit.name.to_string(),
@@ -158,10 +182,11 @@ pub fn heights(inventory: &Inventory) -> Heights {
         })
     });
     Heights {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         host: inventory.host.clone(),
         observed_at: inventory.observed_at,
         heights: rows.collect(),
+        problems: inventory.problems.clone(),
     }
 }
 

@@ -35,7 +35,7 @@ fn host(machine: &Machine) -> Result<Tree> {
 }
 
 fn runbook(machine: &Machine, words: &[&str]) -> Result<Output> {
-    machine.run(&[&["env", "SOAK=0", RUNBOOK], words].concat())
+    machine.run(&[&["env", "SOAK=0.3", RUNBOOK], words].concat())
 }
 
 #[track_caller]
@@ -350,7 +350,7 @@ fn killed(machine: &Machine, verb: &str, at: &str) -> Result<()> {
     );
     fs::write(machine.file(CUT), script).context("writing what kills")?;
     let env = format!("BASH_ENV={CUT}");
-    let output = machine.run(&["env", "SOAK=0", &env, "bash", RUNBOOK, verb, EVIDENCE])?;
+    let output = machine.run(&["env", "SOAK=0.3", &env, "bash", RUNBOOK, verb, EVIDENCE])?;
     ensure!(
         output.code.is_none_or(|code| code == 137)
             && !output.stdout.contains(&format!("{verb}: done")),

@@ -14,6 +14,7 @@ pub const MAX_CHAIN_ID_LEN: usize = 50;
 /// A chain id: 1 to 50 characters out of `[A-Za-z0-9-_.]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[A-Za-z0-9._-]{1,50}$")))]
 pub struct ChainId(String);
 
 /// Why a text isn't a chain id.

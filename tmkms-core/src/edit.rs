@@ -15,6 +15,7 @@ use crate::text;
 
 /// One string's change: from what, to what, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Edit {
     /// The bytes of the old token, quotes included.
     pub span: Range<usize>,

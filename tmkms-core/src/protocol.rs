@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// same wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("enum" = ProtocolVersion::ALL)))]
 pub enum ProtocolVersion {
     /// Before Tendermint 0.33.
     Legacy,

@@ -17,6 +17,7 @@ use json::Json;
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignState {
     /// Block height, at most `i64::MAX`.
     pub height: u64,

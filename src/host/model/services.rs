@@ -16,6 +16,8 @@ use super::{Faults, Running};
 use crate::inventory::{RunState, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
+use crate::unit::effective::Effective;
+use crate::unit::words::expand;
 
 /// Where units are looked for, most important first (systemd.unit(5), the folders that operators use).
 pub const UNIT_PATH: [&str; 5] = [
@@ -98,25 +100,33 @@ impl Model {
         write().with_context(|| format!("writing {RUNNING}"))
     }
 
+    /// The units that some link enables, for good or until the next boot.
     fn enabled(&self) -> Result<Vec<UnitName>> {
         let mut units = Vec::new();
-        let folder = Path::new(UNIT_PATH[0]);
-        for wants in self
-            .world
-            .list(folder)?
-            .iter()
-            .filter(|n| n.ends_with(".wants"))
-        {
-            units.extend(
-                self.world
-                    .list(&folder.join(wants))?
-                    .iter()
-                    .filter_map(|name| name.parse::<UnitName>().ok()),
-            );
+        for folder in UNIT_PATH.map(Path::new) {
+            for wants in self.world.list(folder)? {
+                if !wants.ends_with(".wants") && !wants.ends_with(".requires") {
+                    continue;
+                }
+                let names = self.world.list(&folder.join(wants))?;
+                units.extend(
+                    names
+                        .iter()
+                        .filter_map(|name| name.parse::<UnitName>().ok()),
+                );
+            }
         }
         units.sort();
         units.dedup();
         Ok(units)
+    }
+
+    pub fn instances(&self, template: &UnitName) -> Vec<UnitName> {
+        let units = self.running.units.keys();
+        units
+            .filter(|unit| unit.template().as_ref() == Some(template))
+            .cloned()
+            .collect()
     }
 
     fn a_run(&mut self) -> RunState {
@@ -153,12 +163,9 @@ impl Model {
 
     fn barred_on_disk(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
         let (_, _, text) = self.effective(unit)?;
-        let asserted = text.list("Unit", "AssertPathExists");
-        Ok(asserted
-            .iter()
-            .filter_map(|a| a.value.strip_prefix('!'))
-            .map(PathBuf::from)
-            .collect())
+        Ok(Effective::of(unit, &text)
+            .map_err(anyhow::Error::msg)?
+            .barred_by)
     }
 
     /// What bars a start, as loaded; a unit that isn't loaded yet is read now.
@@ -188,14 +195,14 @@ impl Model {
                 });
                 continue;
             };
-            let Some(argv) = view.exec.first().filter(|argv| tmkms::is_start(argv)) else {
+            let Some((argv, config)) = self.started(&view)? else {
                 continue;
             };
             found.push(SignerProcess {
                 pid: run.main_pid,
-                argv: argv.clone(),
+                argv,
                 unit: Some(unit.to_string()),
-                config: Some(config_of(&view, argv)),
+                config: Some(config),
             });
         }
         Ok(found)
@@ -253,11 +260,24 @@ impl Model {
         "done".into()
     }
 
+    /// What a unit's first command is when it is run, and the config that it starts on; none where that is no tmkms.
+    fn started(&self, view: &UnitView) -> Result<Option<(Vec<String>, PathBuf)>> {
+        let mut variables = view.variables.clone();
+        variables.extend(&view.file_variables(&*self.world)?);
+        let argv = variables.substitute(view.exec.first().context("no ExecStart")?);
+        if !tmkms::is_start(&argv) {
+            return Ok(None);
+        }
+        let named = variables.get(tmkms::CONFIG_VARIABLE);
+        let config = tmkms::config_path(&argv, named, &view.working_directory);
+        Ok(Some((argv, config)))
+    }
+
     /// What tmkms does at its start: reads the config, takes its state files, creates those that are missing.
     fn tmkms_starts(&self, unit: &UnitName) -> Result<()> {
         let view = self.view(unit)?;
-        let argv = view.exec.first().context("no ExecStart")?;
-        let bytes = self.world.read(&config_of(&view, argv))?;
+        let (_, config) = self.started(&view)?.context("it starts no tmkms")?;
+        let bytes = self.world.read(&config)?;
         let config = Config::parse(std::str::from_utf8(&bytes)?)?;
         for chain in &config.chains {
             let name = config.state_file_or_default(chain);
@@ -278,6 +298,7 @@ impl Model {
         for (key, suffix) in [("WantedBy", "wants"), ("RequiredBy", "requires")] {
             for setting in text.list("Install", key) {
                 for target in setting.value.split_whitespace() {
+                    let target = expand(target, unit).map_err(anyhow::Error::msg)?;
                     let folder = Path::new(UNIT_PATH[0]).join(format!("{target}.{suffix}"));
                     links.push((folder.join(unit.as_str()), fragment.clone()));
                 }
@@ -323,11 +344,6 @@ impl Model {
         }
         Ok(removed)
     }
-}
-
-fn config_of(view: &UnitView, argv: &[String]) -> PathBuf {
-    let variable = tmkms::config_variable(&view.environment);
-    tmkms::config_path(argv, variable, &view.working_directory)
 }
 
 fn stopped(active: &str) -> RunState {

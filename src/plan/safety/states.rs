@@ -19,7 +19,8 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
                 findings.extend(startable(case.ledger, &moving.signer, path, reading));
             }
         }
-        for chain in &moving.chains {
+        // A chain that keeps its id keeps its file, which was judged above.
+        for chain in moving.chains.iter().filter(|c| c.old.chain != c.new.chain) {
             findings.extend(new_state(case, moving, &chain.new));
             findings.extend(elsewhere(case, moving, &chain.new));
         }
@@ -224,6 +225,7 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-fn signer_of(unit: &str) -> &str {
-    crate::unit::without_revision(unit.strip_suffix(".service").unwrap_or(unit))
+fn signer_of(unit: &str) -> String {
+    let name = unit.parse::<crate::unit::UnitName>();
+    name.map_or_else(|_| unit.to_owned(), |name| name.signer())
 }

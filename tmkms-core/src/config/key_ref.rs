@@ -10,6 +10,7 @@ use super::{Adapter, Config, KeyType, Spanned};
 
 /// A consensus key as a config names it. Two equal references are the same key; two different ones may still be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KeyRef {
     /// A key in a YubiHSM.

@@ -7,14 +7,18 @@ use anyhow::{Context, Result, bail};
 
 use super::{Model, UNIT_PATH};
 use crate::host::UnitView;
-use crate::unit::{UnitName, UnitText, expand, split_words};
+use crate::unit::effective::Effective;
+use crate::unit::{UnitName, UnitText};
 
 impl Model {
     pub(super) fn fragment(&self, unit: &UnitName) -> Result<PathBuf> {
-        for folder in UNIT_PATH {
-            let path = Path::new(folder).join(unit.as_str());
-            if self.world.entry(&path)?.is_some() {
-                return Ok(path);
+        let template = unit.template();
+        for name in [Some(unit), template.as_ref()].into_iter().flatten() {
+            for folder in UNIT_PATH {
+                let path = Path::new(folder).join(name.as_str());
+                if self.world.entry(&path)?.is_some() {
+                    return Ok(path);
+                }
             }
         }
         bail!("no unit {unit} in {}", UNIT_PATH.join(", "))
@@ -22,15 +26,8 @@ impl Model {
 
     pub(super) fn drop_ins(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-        // Less specific folders first, so that the unit's own drop-in of a name wins (systemd.unit(5)).
-        let mut names = vec!["service".to_owned()];
-        let dashes = unit
-            .stem()
-            .match_indices('-')
-            .map(|(at, _)| &unit.stem()[..=at]);
-        names.extend(dashes.map(|prefix| format!("{prefix}.service")));
-        names.push(unit.to_string());
-        for name in names {
+        // The unit's own drop-in of a name wins.
+        for name in unit.drop_in_names() {
             for folder in UNIT_PATH.iter().rev() {
                 let folder = Path::new(folder).join(format!("{name}.d"));
                 for name in self.world.list(&folder)? {
@@ -65,38 +62,56 @@ impl Model {
 
     pub fn view(&self, unit: &UnitName) -> Result<UnitView> {
         let (fragment, drop_ins, text) = self.effective(unit)?;
-        let explain = |e: String| anyhow::anyhow!("{}: {e}", fragment.display());
-        let words = |value: &str| -> Result<Vec<String>> {
-            split_words(&expand(value, unit).map_err(explain)?).map_err(explain)
-        };
-        let mut exec = Vec::new();
-        for setting in text.list("Service", "ExecStart") {
-            let line = setting.value.trim_start_matches(['-', '@', ':', '+', '!']);
-            let prefix = &setting.value[..setting.value.len() - line.len()];
-            let mut argv = words(line)?;
-            // After `@` the second word is only what the program is told that its name is.
-            if prefix.contains('@') && argv.len() > 1 {
-                argv.remove(1);
-            }
-            exec.push(argv);
-        }
-        let mut environment = Vec::new();
-        for setting in text.list("Service", "Environment") {
-            environment.extend(words(&setting.value)?);
-        }
-        let directory = text.last("Service", "WorkingDirectory").unwrap_or("/");
-        let directory = expand(directory.trim_start_matches('-'), unit).map_err(explain)?;
+        let means = Effective::of(unit, &text)
+            .map_err(|e| anyhow::anyhow!("{}, {e}", fragment.display()))?;
+        let barred_by = self.barred_by(unit)?;
         Ok(UnitView {
             name: unit.clone(),
-            exec,
-            user: text.last("Service", "User").unwrap_or("").to_owned(),
-            working_directory: PathBuf::from(directory),
-            environment,
-            needs_reload: self.barred_by(unit)? != self.barred_on_disk(unit)?,
-            barred_by: self.barred_by(unit)?,
+            exec: means.exec,
+            user: means.user,
+            working_directory: means.working_directory,
+            variables: means.variables,
+            environment_files: means.environment_files,
+            pulled_in_by: self.pulled_in_by(unit)?,
+            needs_reload: barred_by != means.barred_by,
+            barred_by,
             run: self.run_state(unit),
             fragment,
             drop_ins,
         })
     }
+
+    /// The units whose own text wants or requires a unit, and those that links make want it.
+    fn pulled_in_by(&self, unit: &UnitName) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for folder in UNIT_PATH.map(Path::new) {
+            for name in self.world.list(folder)? {
+                let path = folder.join(&name);
+                let linked = name
+                    .strip_suffix(".wants")
+                    .or(name.strip_suffix(".requires"));
+                let wants = match linked {
+                    Some(_) => self.world.list(&path)?.iter().any(|n| n == unit.as_str()),
+                    None if name.ends_with(".target") || name.ends_with(".service") => {
+                        self.text(&path).is_ok_and(|text| names(&text, unit))
+                    }
+                    None => false,
+                };
+                if wants {
+                    found.push(linked.unwrap_or(&name).to_owned());
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+fn names(text: &UnitText, unit: &UnitName) -> bool {
+    ["Wants", "Requires"].iter().any(|key| {
+        let settings = text.list("Unit", key);
+        let mut words = settings.iter().flat_map(|s| s.value.split_whitespace());
+        words.any(|word| word == unit.as_str())
+    })
 }

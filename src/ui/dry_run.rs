@@ -1,0 +1,48 @@
+//! A program that is shown and not performed, as data and as text.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::progress::doing;
+use super::{FORMAT_VERSION, Ui, line};
+use crate::exit::{Exit, Outcome};
+use crate::journal::Verb;
+use crate::plan::Plan;
+use crate::plan::program::Program;
+
+/// What `apply --dry-run --json` and `rollback --dry-run --json` print.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "DryRun")]
+pub struct DryRun<'a> {
+    #[schemars(extend("const" = FORMAT_VERSION))]
+    pub format_version: u32,
+    pub verb: Verb,
+    /// The plan's id.
+    pub plan: &'a str,
+    /// What would be done; no steps where there is nothing to do.
+    pub program: &'a Program,
+}
+
+/// Shows a program instead of performing it.
+pub fn show(ui: Ui, verb: Verb, plan: &Plan, program: &Program) -> Outcome {
+    if ui.json {
+        ui.json(&DryRun {
+            format_version: FORMAT_VERSION,
+            verb,
+            plan: &plan.id,
+            program,
+        })?;
+        return Ok(Exit::Done);
+    }
+    let mut out = String::new();
+    for step in program.steps() {
+        let doing = doing(&step.action);
+        line(
+            &mut out,
+            format_args!("{}: {doing}: {}", step.id, step.because),
+        );
+    }
+    ui.out(&out)?;
+    ui.note("Nothing was done.");
+    Ok(Exit::Done)
+}
