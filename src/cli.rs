@@ -7,6 +7,7 @@ mod heights;
 mod history;
 mod operation;
 mod plan;
+mod read;
 mod rollback;
 mod stage;
 mod status;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
@@ -131,35 +132,22 @@ impl Global {
     }
 }
 
-/// Says why a command line couldn't be read, or the help that it asks for.
-pub fn unread(mut words: impl Iterator<Item = OsString>, error: &clap::Error) -> Exit {
-    // There is nobody left to tell when the stream is gone.
-    error.print().ok();
-    if !error.use_stderr() {
-        return Exit::Done;
+/// Reads a command line and runs its verb; says what failed on standard error.
+pub fn run(words: Vec<OsString>) -> Exit {
+    match read::command_line(&words) {
+        Ok(cli) => run_verb(&cli),
+        Err(unread) => unread.say(&words),
     }
-    // What was meant can't be asked of a command line that wasn't read.
-    let ui = Ui {
-        json: words.any(|word| word == "--json"),
-        quiet: false,
-        verbose: false,
-        yes: false,
-        no_input: true,
-    };
-    let failure = Failure::usage(error.render().to_string().trim());
-    failure::json(ui, Prints::Document, &failure, &failure.error.to_string());
-    Exit::Usage
 }
 
-/// Runs a command line; says what failed on standard error.
-pub fn run(cli: Cli) -> Exit {
+fn run_verb(cli: &Cli) -> Exit {
     match cli.global.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     let ui = cli.global.ui();
-    match dispatch(&cli, ui) {
+    match dispatch(cli, ui) {
         Ok(exit) => exit,
         Err(failure) => {
             let denied = failure.error.chain().any(|cause| {

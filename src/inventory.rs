@@ -96,7 +96,7 @@ pub struct Unit {
 }
 
 /// A link of systemd's, and what it names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnitLink {
     pub link: ManagedLink,

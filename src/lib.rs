@@ -24,5 +24,6 @@ pub mod paths;
 pub mod plan;
 pub mod render;
 pub mod rollback;
+pub mod settings;
 pub mod ui;
 pub mod unit;

@@ -160,8 +160,11 @@ impl TryFrom<PathBuf> for ManagedPath {
 
 /// A symbolic link of systemd's that kmsctl may make, point elsewhere, or take away: one that enables a unit, or gives it
 /// a second name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
+#[schemars(extend("pattern" = r"^/(etc|run)/systemd/system/.*\.service$"))]
 pub struct ManagedLink(PathBuf);
 
 impl ManagedLink {

@@ -126,7 +126,7 @@ pub struct Move {
 }
 
 /// How a signer's units are enabled: link by link, as it was found and as it will be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enablement {
     /// Enabling and disabling by systemd does exactly this. Otherwise kmsctl sets each link: systemd would remove a
@@ -140,7 +140,7 @@ pub struct Enablement {
 }
 
 /// A unit's second name, and what it names before and after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alias {
     pub link: ManagedLink,

@@ -82,7 +82,7 @@ pub fn run(ui: Ui) -> Outcome {
         let global = ["kmsctl", "--root", root, "--yes"];
         let line = global.iter().chain(words);
         let cli = Cli::try_parse_from(line).context("the demo's own command line")?;
-        let exit = super::run(cli);
+        let exit = super::run_verb(&cli);
         if exit != Exit::Done {
             return Err(Failure::from(anyhow::anyhow!(
                 "`kmsctl {}` ended with {exit:?}",
