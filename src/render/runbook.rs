@@ -124,7 +124,10 @@ pub fn text(plan: &Plan, around: &Around) -> Result<String> {
         "known": writer.known()?,
         "inputs": writer.inputs()?,
         "begun": each(moves, |m| Line::of("before_switch").unit(&m.old)?.unit(&m.new))?,
-        "used": each(moves, |m| Line::of("unused").unit(&m.old)?.unit(&m.new)?.paths(&m.new_links))?,
+        "used": each(moves, |m| {
+            let links = m.enablement.new.iter().map(|l| l.link.as_path());
+            Line::of("unused").unit(&m.old)?.unit(&m.new)?.paths(links)
+        })?,
         "spread": plan.request.max_spread,
         "agree": writer.agree()?,
         "stage": writer.sections(&stage, Part::Stage)?,
@@ -269,6 +272,12 @@ impl Writer<'_> {
             Action::Disable { units, links } => {
                 let line = Line::of("disable").paths(links)?.word("--")?;
                 line.units(units)?
+            }
+            Action::SetLink { link, from, to } => {
+                let line = Line::of("set_link").path(link.as_path())?;
+                let none = PathBuf::new();
+                line.path(from.as_ref().unwrap_or(&none))?
+                    .path(to.as_ref().unwrap_or(&none))?
             }
             Action::CheckFenced { units } => Line::of("fenced").units(units)?,
             Action::Stop { unit } => match part {
