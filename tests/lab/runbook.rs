@@ -4,9 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::XattrFlags;
+use tmkms_core::state::SignState;
 
 use crate::fence::halted;
 use crate::fleet::{self, Fleet, Keys};
@@ -101,8 +103,16 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
     machine.sh("systemctl enable --now tmkms-01 tmkms-02 tmkms-03")?;
     sign(&mut old, HALT - 3, HALT - 1)?;
     kmsctl(&machine, &PLAN)?.exits(0);
-    let (planned, states) = (host(&machine)?, evidence(&machine)?);
-    ensure!(states.is_empty(), "nothing was recorded yet");
+    let planned = host(&machine)?;
+    let text = fs::read_to_string(machine.file(RUNBOOK)).context("reading the runbook")?;
+    ensure!(
+        !text.contains("1234") && !text.contains("\"password\""),
+        "the runbook tells a password"
+    );
+    ensure!(
+        text.contains("\n    set_link "),
+        "the second name is moved as a link"
+    );
 
     match by {
         By::Kmsctl => drop(kmsctl(&machine, &["stage", "--yes"])?.exits(0)),
@@ -168,7 +178,7 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
     })
 }
 
-/// What no umask gives, a drop-in, an attribute, and passwords that the runbook must not know.
+/// What no umask gives, a second name, a drop-in, and passwords that the runbook must not know.
 fn odd(root: &Path) -> Result<()> {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let mode = |path: &str, mode: u32| {
@@ -181,6 +191,11 @@ fn odd(root: &Path) -> Result<()> {
     ensure!(text.contains(&file), "the config names no password file");
     let text = text.replace(&file, "password = \"password\" } # not 1234");
     fs::write(&config, text).context("writing a config")?;
+    let unit = at(&fleet::unit_path(1));
+    let text = fs::read_to_string(&unit).context("reading a unit")?;
+    let also = "WantedBy=multi-user.target\nAlias=kms-first.service\n";
+    fs::write(&unit, text.replace("WantedBy=multi-user.target\n", also))
+        .context("writing a unit")?;
     let folder = "/etc/systemd/system/tmkms-03.service.d";
     fs::create_dir(at(folder)).context("making a drop-in's folder")?;
     let pin = format!("{folder}/pin.conf");
@@ -188,9 +203,7 @@ fn odd(root: &Path) -> Result<()> {
         .context("writing a drop-in")?;
     mode(&fleet::config_path(2), 0o640)?;
     mode(&fleet::unit_path(3), 0o600)?;
-    mode(&pin, 0o640)?;
-    rustix::fs::setxattr(&config, "user.kept", b"yes", XattrFlags::empty())
-        .context("giving a config an attribute")
+    mode(&pin, 0o640)
 }
 
 fn old_states(machine: &Machine) -> Result<Tree> {
@@ -232,9 +245,9 @@ fn kmsctl_says(machine: &Machine, runs: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-/// Attributes are no part of a tree.
+/// They are no part of a tree.
 #[test]
-fn a_runbook_keeps_attributes_and_tells_no_password() -> Result<()> {
+fn a_runbook_keeps_attributes() -> Result<()> {
     let lab = Lab::open()?;
     let machine = softsign(&lab)?;
     let config = fleet::config_path(2);
@@ -257,6 +270,76 @@ fn a_runbook_keeps_attributes_and_tells_no_password() -> Result<()> {
     .context("giving a config an attribute")?;
     exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
     assert_eq!(kept(&config.replace(".toml", ".v3.toml"))?, b"yes");
+    Ok(())
+}
+
+/// What jq takes and tmkms refuses, what tmkms takes and jq mistakes, and what both read.
+const STATES: [&str; 22] = [
+    r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#,
+    r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}}}"#,
+    r#"{"height":"9007199254740993","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"999999999999999999","round":"2147483647","step":127,"block_id":null}"#,
+    r#"{ "step":0, "other":[{},{}], "block_id":null, "round":"0", "height":"0" }"#,
+    "",
+    " ",
+    "\0\0\0",
+    "\u{feff}{\"height\":\"5\",\"round\":\"0\",\"step\":1,\"block_id\":null}",
+    "{}",
+    "[]",
+    r#"["5","0",1,null]"#,
+    r#"{"height":"5","round":"0","step":1}"#,
+    r#"{"height":5,"round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"0","step":-1,"block_id":null}"#,
+    r#"{"height":"-5","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"2147483648","step":1,"block_id":null}"#,
+    r#"{"height":"5","height":"6","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"0","step":1,"block_id":{"hash":""},"height":"5","block_id":null}"#,
+    r#"{"height":"5\n6","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"0","step":1,"block_id":null}{"height":"6","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"0","step":1,"block_id":{"hash":"AB"#,
+];
+
+#[test]
+fn a_runbook_reads_state_files_as_kmsctl_does() -> Result<()> {
+    let lab = Lab::open()?;
+    let machine = softsign(&lab)?;
+    let script = fs::read_to_string(machine.file(RUNBOOK)).context("reading the runbook")?;
+    let words = script
+        .strip_suffix("main \"$@\"\n")
+        .context("the runbook's end")?;
+    let reading = format!("{words}read_state /root/state\nprintf '%s' \"$state\"\n");
+    fs::write(machine.file("/root/reading"), reading).context("writing a script")?;
+    let mut read = 0;
+    for bytes in STATES {
+        fs::write(machine.file("/root/state"), bytes).context("writing a state file")?;
+        let said = machine.run(&["bash", "/root/reading"])?;
+        match SignState::parse(bytes.as_bytes()) {
+            Ok(state) => {
+                let wanted = format!("{} {} {}", state.height, state.round, state.step);
+                assert_eq!(exits(said, 0).stdout, wanted, "{bytes:?}");
+                read += 1;
+            }
+            Err(error) => {
+                let said = exits(said, 3);
+                assert!(
+                    said.stderr.contains("REFUSED: /root/state"),
+                    "{bytes:?}: {error}: {said:?}"
+                );
+            }
+        }
+    }
+    ensure!(read == 5, "{read} of the texts are state files");
+    Ok(())
+}
+
+/// The host's shellcheck, which `tests/lab/prepare` installs.
+#[test]
+fn a_runbook_is_sound_bash() -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/commercio/expected/runbook.sh");
+    let checked = Command::new("shellcheck").arg(&path).output();
+    let checked = checked.context("starting shellcheck: start this test with tests/run")?;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    ensure!(checked.status.success(), "{said}");
     Ok(())
 }
 
