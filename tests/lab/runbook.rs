@@ -277,7 +277,7 @@ fn a_runbook_keeps_attributes() -> Result<()> {
 }
 
 /// What jq takes and tmkms refuses, what tmkms takes and jq mistakes, and what both read.
-const STATES: [&str; 22] = [
+const STATES: [&str; 25] = [
     r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#,
     r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}}}"#,
     r#"{"height":"9007199254740993","round":"0","step":1,"block_id":null}"#,
@@ -299,6 +299,9 @@ const STATES: [&str; 22] = [
     r#"{"height":"5","round":"0","step":1,"block_id":{"hash":""},"height":"5","block_id":null}"#,
     r#"{"height":"5\n6","round":"0","step":1,"block_id":null}"#,
     r#"{"height":"5","round":"0","step":1,"block_id":null}{"height":"6","round":"0","step":1,"block_id":null}"#,
+    r#"{"height":"5","round":"0","step":1,"block_id":null} {}"#,
+    r#"{"height":"5","round":"0","step":1,"block_id":null,"other":1,"other":2}"#,
+    r#"{"height":"5","round":"0","block_id":{"hash":""},"step":1,"block_id":null}"#,
     r#"{"height":"5","round":"0","step":1,"block_id":{"hash":"AB"#,
 ];
 
