@@ -110,6 +110,13 @@ impl ManagedPath {
         ManagedPath::try_from(ManagedPath::drop_in_folder(unit).0.join(name))
     }
 
+    /// The folder of a drop-in; none for other files.
+    pub fn folder_of_drop_in(&self) -> Option<ManagedPath> {
+        let folder = self.0.parent()?;
+        let drop_ins = folder.to_str()?.ends_with(".service.d");
+        drop_ins.then(|| ManagedPath(folder.to_owned()))
+    }
+
     pub fn as_path(&self) -> &Path {
         &self.0
     }

@@ -201,6 +201,14 @@ impl Move {
         unit.map(|f| &f.path)
     }
 
+    /// The folders of the drop-ins among the files.
+    pub fn drop_in_folders(&self) -> BTreeSet<ManagedPath> {
+        let drop_ins = self.files.iter().map(|f| &f.path);
+        drop_ins
+            .filter_map(ManagedPath::folder_of_drop_in)
+            .collect()
+    }
+
     /// What the new process signs.
     pub fn new_chains(&self) -> impl Iterator<Item = &ChainFile> {
         self.chains.iter().map(|c| &c.new).chain(&self.stays)

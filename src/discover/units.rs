@@ -35,6 +35,9 @@ pub fn candidates(
         } else if unit.is_template() {
             let mut instances = links.instances(unit);
             instances.extend(host.services.instances(unit)?);
+            // Retired ones are known by their drop-ins, the fence's among them.
+            let of_template = |named: &&UnitName| named.template().as_ref() == Some(unit);
+            instances.extend(found.with_drop_ins.iter().filter(of_template).cloned());
             if instances.is_empty() {
                 problems.push(no_instance(file));
             }
@@ -52,6 +55,8 @@ struct Found {
     /// By name, with the file that counts.
     units: BTreeMap<UnitName, PathBuf>,
     masked: BTreeSet<UnitName>,
+    /// Those that have a folder of drop-ins.
+    with_drop_ins: BTreeSet<UnitName>,
     /// Those whose text, or a drop-in of theirs, names tmkms.
     naming: BTreeSet<UnitName>,
 }
@@ -65,12 +70,11 @@ impl Found {
                 let file = folder.join(&name);
                 if let Some(Ok(unit)) = name.strip_suffix(".d").map(str::parse::<UnitName>) {
                     let drop_ins = files.list(&file).with_context(context)?;
-                    if drop_ins
-                        .iter()
-                        .any(|d| mentions_tmkms(files, &file.join(d)))
-                    {
-                        found.naming.insert(unit);
+                    let names = |d: &String| mentions_tmkms(files, &file.join(d));
+                    if drop_ins.iter().any(names) {
+                        found.naming.insert(unit.clone());
                     }
+                    found.with_drop_ins.insert(unit);
                 } else if let Ok(unit) = name.parse::<UnitName>() {
                     if is_mask(files, &file) {
                         // The most important folder comes first: a mask further down hides nothing.

@@ -41,13 +41,11 @@ pub fn stage(plan: &Plan) -> Program {
             },
             "nothing may start the new unit before the switch",
         ));
-        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
+        for (n, path) in moving.drop_in_folders().into_iter().enumerate() {
             steps.push(step(
-                id(&format!("folder-{name}")),
-                Action::MakeFolder {
-                    path: ManagedPath::drop_in_folder(unit),
-                },
-                "the unit's drop-in goes there",
+                id(&format!("folder-{n}")),
+                Action::MakeFolder { path },
+                "a unit's drop-ins go there",
             ));
         }
         for (n, file) in moving.files.iter().enumerate() {
@@ -113,15 +111,10 @@ pub fn unstage(plan: &Plan, written: &BTreeSet<ManagedPath>) -> Program {
             };
             steps.push(step(id(&format!("file-{n}")), action, "staged by kmsctl"));
         }
-        for (name, unit) in [("new", &moving.new), ("old", &moving.old)] {
-            let path = ManagedPath::drop_in_folder(unit);
+        for (n, path) in moving.drop_in_folders().into_iter().enumerate() {
             if written.contains(&path) {
                 let action = Action::RemoveFolder { path };
-                steps.push(step(
-                    id(&format!("folder-{name}")),
-                    action,
-                    "made by kmsctl",
-                ));
+                steps.push(step(id(&format!("folder-{n}")), action, "made by kmsctl"));
             }
         }
         // Another plan may have staged the unit: then its fence stays closed.

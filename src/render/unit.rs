@@ -77,6 +77,9 @@ pub fn edits(
     Ok(changes)
 }
 
+/// The settings whose values may be secrets.
+pub const SECRET_SETTINGS: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
+
 /// An edit of a unit's text.
 pub fn replacement(text: &str, span: Range<usize>, to: &str, why: &str) -> Change {
     let from = text[span.clone()].to_owned();
@@ -181,14 +184,13 @@ fn renamed<'m>(
 /// # Errors
 /// The text can't be read.
 pub fn without_secrets(text: &str) -> Result<String, String> {
-    const SECRET: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
     let parsed = UnitText::parse(text).map_err(|e| e.to_string())?;
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for setting in parsed
         .settings
         .iter()
-        .filter(|s| SECRET.contains(&s.key.as_str()))
+        .filter(|s| SECRET_SETTINGS.contains(&s.key.as_str()))
     {
         let words = words::split(&setting.value).unwrap_or_default();
         let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));
@@ -203,7 +205,20 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         done = setting.span.end;
     }
     out.push_str(&text[done..]);
-    Ok(out)
+    Ok(out.split_inclusive('\n').map(without_commented).collect())
+}
+
+/// A comment's line without the value of a setting that was commented out and may hold a secret.
+fn without_commented(line: &str) -> String {
+    let comment = line.trim_start();
+    let secret = comment.starts_with(['#', ';']) && {
+        let key = comment.split('=').next().unwrap_or_default();
+        SECRET_SETTINGS.contains(&key.trim_matches(|c: char| "#;".contains(c) || c.is_whitespace()))
+    };
+    match line.split_once('=').filter(|_| secret) {
+        Some((key, _)) => format!("{key}={PLACEHOLDER}\n"),
+        None => line.to_owned(),
+    }
 }
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
@@ -293,11 +308,13 @@ mod tests {
 
     #[test]
     fn what_may_be_a_secret_is_cut_out() {
-        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n";
+        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
+                    # SetCredential=pin:12\n## Environment\n";
         let plain = without_secrets(text).unwrap();
         assert_eq!(
             plain,
-            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n"
+            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
+             # SetCredential=<secret>\n## Environment\n"
         );
     }
 
