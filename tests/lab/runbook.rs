@@ -18,6 +18,7 @@ use crate::night::{refuses, sign, validators};
 use crate::parts::{MockYubihsm, Protocol};
 use crate::sampler::Sampler;
 use crate::tree::Tree;
+use crate::units;
 
 const NUMBERS: [u8; 3] = [1, 2, 3];
 const HALT: u64 = 2_233_550;
@@ -545,4 +546,38 @@ fn a_runbook_refuses_what_kmsctl_refuses() -> Result<()> {
     let most = sampler.stop()?.most_at_once;
     ensure!(most["01"] == 1 && most["02"] == 1, "{most:?}");
     Ok(())
+}
+
+/// Templates, links of every kind, second names: what kmsctl leaves and what its runbook leaves are the same.
+#[test]
+fn a_runbook_moves_every_kind_of_unit() -> Result<()> {
+    let lab = Lab::open()?;
+    let machine = units::every_kind(&lab)?;
+    let host = || -> Result<Tree> {
+        let tree = Tree::of(&machine, &units::HOST)?;
+        Ok(tree.only(|path| !path.contains("priv_validator_state")))
+    };
+    let before = host()?;
+    kmsctl(&machine, &PLAN)?.exits(0);
+    kmsctl(&machine, &["stage", "--yes"])?.exits(0);
+    let staged = host()?;
+    kmsctl(&machine, &["apply", "--yes", "--soak", "1"])?.exits(0);
+    let switched = host()?;
+    kmsctl(&machine, &["rollback", "--yes", "--soak", "1"])?.exits(0);
+    kmsctl(&machine, &["unstage", "--yes"])?.exits(0);
+    before.is_still(&host()?);
+
+    kmsctl(&machine, &PLAN)?.exits(0);
+    let sampler = Sampler::start(&machine);
+    exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
+    staged.is_still(&host()?);
+    exits(runbook(&machine, &["switch", EVIDENCE])?, 0);
+    units::sides(&machine, false)?;
+    switched.is_still(&host()?);
+    exits(runbook(&machine, &["back", EVIDENCE])?, 0);
+    units::sides(&machine, true)?;
+    staged.is_still(&host()?);
+    exits(runbook(&machine, &["unstage", EVIDENCE])?, 0);
+    before.is_still(&host()?);
+    sampler.stop()?.one_at_a_time()
 }
