@@ -1,14 +1,14 @@
 //! The runbook against kmsctl itself: two hosts of one kind, one moved by kmsctl and one by its runbook, end alike at every
-//! stage of the night; and a runbook killed between two steps is run again.
+//! stage of the night.
+
+mod killed;
+mod refused;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::XattrFlags;
-use tmkms_core::state::SignState;
 
 use crate::fence::halted;
 use crate::fleet::{self, Fleet, Keys};
@@ -24,8 +24,6 @@ const NUMBERS: [u8; 3] = [1, 2, 3];
 const HALT: u64 = 2_233_550;
 const RUNBOOK: &str = "/root/runbook.sh";
 const EVIDENCE: &str = "/root/night's evidence";
-/// Sourced by the runbook's bash before the runbook itself.
-const CUT: &str = "/root/cut";
 /// Everything that either may have a hand in.
 const HOST: [&str; 3] = ["/etc/systemd/system", "/etc/kmsctl", "/data_tmkms"];
 const PLAN: [&str; 5] = ["plan", "--new-chain", NEW_CHAIN, "--runbook", RUNBOOK];
@@ -249,107 +247,6 @@ fn kmsctl_says(machine: &Machine, runs: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-/// They are no part of a tree.
-#[test]
-fn a_runbook_keeps_attributes() -> Result<()> {
-    let lab = Lab::open()?;
-    let machine = softsign(&lab)?;
-    let config = fleet::config_path(2);
-    let kept = |path: &str| {
-        let mut value = Vec::with_capacity(16);
-        let read = rustix::fs::getxattr(
-            machine.file(path),
-            "user.kept",
-            rustix::buffer::spare_capacity(&mut value),
-        );
-        read.map(|_| value)
-            .with_context(|| format!("asking {path}"))
-    };
-    rustix::fs::setxattr(
-        machine.file(&config),
-        "user.kept",
-        b"yes",
-        XattrFlags::empty(),
-    )
-    .context("giving a config an attribute")?;
-    exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
-    assert_eq!(kept(&config.replace(".toml", ".v3.toml"))?, b"yes");
-    Ok(())
-}
-
-/// What jq takes and tmkms refuses, what tmkms takes and jq mistakes, and what both read.
-const STATES: [&str; 25] = [
-    r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#,
-    r#"{"height":"200","round":"1","step":2,"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}}}"#,
-    r#"{"height":"9007199254740993","round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"999999999999999999","round":"2147483647","step":127,"block_id":null}"#,
-    r#"{ "step":0, "other":[{},{}], "block_id":null, "round":"0", "height":"0" }"#,
-    "",
-    " ",
-    "\0\0\0",
-    "\u{feff}{\"height\":\"5\",\"round\":\"0\",\"step\":1,\"block_id\":null}",
-    "{}",
-    "[]",
-    r#"["5","0",1,null]"#,
-    r#"{"height":"5","round":"0","step":1}"#,
-    r#"{"height":5,"round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"0","step":-1,"block_id":null}"#,
-    r#"{"height":"-5","round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"2147483648","step":1,"block_id":null}"#,
-    r#"{"height":"5","height":"6","round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"0","step":1,"block_id":{"hash":""},"height":"5","block_id":null}"#,
-    r#"{"height":"5\n6","round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"0","step":1,"block_id":null}{"height":"6","round":"0","step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"0","step":1,"block_id":null} {}"#,
-    r#"{"height":"5","round":"0","step":1,"block_id":null,"other":1,"other":2}"#,
-    r#"{"height":"5","round":"0","block_id":{"hash":""},"step":1,"block_id":null}"#,
-    r#"{"height":"5","round":"0","step":1,"block_id":{"hash":"AB"#,
-];
-
-#[test]
-fn a_runbook_reads_state_files_as_kmsctl_does() -> Result<()> {
-    let lab = Lab::open()?;
-    let machine = softsign(&lab)?;
-    let script = fs::read_to_string(machine.file(RUNBOOK)).context("reading the runbook")?;
-    let words = script
-        .strip_suffix("main \"$@\"\n")
-        .context("the runbook's end")?;
-    let reading = format!("{words}read_state /root/state\nprintf '%s' \"$state\"\n");
-    fs::write(machine.file("/root/reading"), reading).context("writing a script")?;
-    let mut read = 0;
-    for bytes in STATES {
-        fs::write(machine.file("/root/state"), bytes).context("writing a state file")?;
-        let said = machine.run(&["bash", "/root/reading"])?;
-        match SignState::parse(bytes.as_bytes()) {
-            Ok(state) => {
-                let wanted = format!("{} {} {}", state.height, state.round, state.step);
-                assert_eq!(exits(said, 0).stdout, wanted, "{bytes:?}");
-                read += 1;
-            }
-            Err(error) => {
-                let said = exits(said, 3);
-                assert!(
-                    said.stderr.contains("REFUSED: /root/state"),
-                    "{bytes:?}: {error}: {said:?}"
-                );
-            }
-        }
-    }
-    ensure!(read == 5, "{read} of the texts are state files");
-    Ok(())
-}
-
-/// The host's shellcheck, which `tests/lab/prepare` installs.
-#[test]
-fn a_runbook_is_sound_bash() -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/commercio/expected/runbook.sh");
-    let checked = Command::new("shellcheck").arg(&path).output();
-    let checked = checked.context("starting shellcheck: start this test with tests/run")?;
-    let said = String::from_utf8_lossy(&checked.stdout);
-    ensure!(checked.status.success(), "{said}");
-    Ok(())
-}
-
 /// Signers that run since the boot, halted at one height, with the plan made.
 fn softsign(lab: &Lab) -> Result<Machine> {
     let machine = Machine::boot(lab, |root| {
@@ -367,102 +264,6 @@ fn softsign(lab: &Lab) -> Result<Machine> {
     Ok(machine)
 }
 
-#[test]
-fn a_runbook_killed_before_any_step_is_run_again() -> Result<()> {
-    let lab = Lab::open()?;
-    let machine = softsign(&lab)?;
-    let sampler = Sampler::start(&machine);
-    let planned = host(&machine)?;
-    // In the middle of a file, and between files.
-    for at in [
-        "run mkdir *fence",
-        "run mv *tmkms.02.v3.toml",
-        "step tmkms-03/stage/file-3 *",
-        "step stage/reload *",
-    ] {
-        killed(&machine, "stage", at)?;
-    }
-    exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
-    let staged = host(&machine)?;
-    exits(runbook(&machine, &["unstage", EVIDENCE])?, 0);
-    planned.is_still(&host(&machine)?);
-    exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
-    staged.is_still(&host(&machine)?);
-    for (verb, leave, take) in [("switch", "old", "new"), ("back", "new", "old")] {
-        let unit = if take == "new" {
-            "tmkms-02.service"
-        } else {
-            "tmkms-02.v3.service"
-        };
-        let mut points = vec![
-            format!("step {verb}/enable *"),
-            format!("run mv *{unit}.closed"),
-        ];
-        let own =
-            ["fenced", "stop", "prove", "record"].map(|s| format!("step tmkms-02/{s}-{leave} *"));
-        let then =
-            ["heights", "open", "start", "watch"].map(|s| format!("step tmkms-02/{s}-{take} *"));
-        points.extend(own.into_iter().chain(then));
-        points.extend(["disable", "reload"].map(|s| format!("step {verb}/{s} *")));
-        // Each run goes on where the one before was killed.
-        for at in points {
-            killed(&machine, verb, &at)?;
-            one_unit_may_start(&machine).with_context(|| at)?;
-        }
-        exits(runbook(&machine, &[verb, EVIDENCE])?, 0);
-        runs(&machine, take == "new")?;
-        if verb == "switch" {
-            ensure!(host(&machine)? != staged, "the switch changes the host");
-        }
-    }
-    staged.is_still(&host(&machine)?);
-    // Either takes over from the other in the middle.
-    for at in [
-        "step tmkms-02/stop-old *",
-        "step tmkms-02/open-new *",
-        "step tmkms-02/start-new *",
-    ] {
-        killed(&machine, "switch", at)?;
-        exits(runbook(&machine, &["back", EVIDENCE])?, 0);
-        runs(&machine, false).context(at)?;
-        staged.is_still(&host(&machine)?);
-    }
-    sampler.stop()?.one_at_a_time()
-}
-
-/// Runs the runbook until it is about to do a command, and kills it there.
-fn killed(machine: &Machine, verb: &str, at: &str) -> Result<()> {
-    let (word, rest) = at.split_once(' ').context("a command has words")?;
-    let rest = rest.replace(' ', "\\ ");
-    // A debug trap sees the command as it is written, and the steps' words by their function.
-    let script = format!(
-        "set -T\ntrap '[[ $BASH_COMMAND == \"{word} \"* && \"$BASH_COMMAND $*\" == *{rest}* ]] && kill -KILL $$' DEBUG\n"
-    );
-    fs::write(machine.file(CUT), script).context("writing what kills")?;
-    let env = format!("BASH_ENV={CUT}");
-    let output = machine.run(&["env", "SOAK=0.3", &env, "bash", RUNBOOK, verb, EVIDENCE])?;
-    ensure!(
-        output.code.is_none_or(|code| code == 137)
-            && !output.stdout.contains(&format!("{verb}: done")),
-        "it wasn't killed at {at}: {output:?}"
-    );
-    Ok(())
-}
-
-fn one_unit_may_start(machine: &Machine) -> Result<()> {
-    for number in NUMBERS {
-        let closed = |unit: &str| {
-            fs::exists(machine.file(format!("/etc/kmsctl/fence/{unit}.closed")))
-                .context("looking at a marker")
-        };
-        ensure!(
-            closed(&fleet::unit_name(number))? || closed(&new_unit(number))?,
-            "nothing keeps the units of {number} apart"
-        );
-    }
-    Ok(())
-}
-
 fn runs(machine: &Machine, new: bool) -> Result<()> {
     for number in NUMBERS {
         let (old, its) = (
@@ -474,77 +275,6 @@ fn runs(machine: &Machine, new: bool) -> Result<()> {
             "signer {number}: {old:?}, {its:?}"
         );
     }
-    Ok(())
-}
-
-/// What forbids kmsctl to go on forbids it to the runbook, with every signer as it should be meanwhile.
-#[test]
-fn a_runbook_refuses_what_kmsctl_refuses() -> Result<()> {
-    let lab = Lab::open()?;
-    let machine = softsign(&lab)?;
-    let sampler = Sampler::start(&machine);
-    let refused = |words: &[&str], why: &str| -> Result<()> {
-        let said = exits(runbook(&machine, words)?, 3);
-        ensure!(said.stderr.contains(why), "{why:?} isn't said: {said:?}");
-        Ok(())
-    };
-    let put = |path: &str, from: &str, to: &str| -> Result<()> {
-        let path = machine.file(path);
-        let text = fs::read_to_string(&path).context("reading a file")?;
-        ensure!(text.contains(from), "{text} has no {from}");
-        fs::write(&path, text.replace(from, to)).context("changing a file")
-    };
-
-    let lock = ["flock", "/var/lib/kmsctl/lock", RUNBOOK, "stage", EVIDENCE];
-    let held = exits(machine.run(&lock)?, 3);
-    ensure!(held.stderr.contains("is at work on this host"), "{held:?}");
-    refused(&["back", EVIDENCE], "isn't there")?;
-    let config = fleet::config_path(3);
-    put(&config, "reconnect = true", "reconnect = false")?;
-    refused(
-        &["stage", EVIDENCE],
-        "no longer what the plan was made from",
-    )?;
-    put(&config, "reconnect = false", "reconnect = true")?;
-    exits(runbook(&machine, &["stage", EVIDENCE])?, 0);
-
-    let staged = config.replace(".toml", ".v3.toml");
-    put(&staged, "reconnect = true", "reconnect = false")?;
-    refused(&["switch", EVIDENCE], "isn't what the plan writes")?;
-    put(&staged, "reconnect = false", "reconnect = true")?;
-    let state = fleet::state_path(2);
-    put(&state, "2233550", "2233540")?;
-    refused(&["switch", EVIDENCE], "tmkms-02.service")?;
-    put(&state, "2233540", "2233550")?;
-    runs(&machine, false)?;
-
-    // A signer that no unit of the plan runs, on a config that one of them runs.
-    let tmkms = format!("{}/.cargo/bin/tmkms start -c {config}", fleet::HOME);
-    machine.sh(&format!("systemd-run --quiet --unit=another {tmkms}"))?;
-    refused(
-        &["switch", EVIDENCE],
-        "isn't the main process of a known unit",
-    )?;
-    let first = [fleet::unit_name(1), new_unit(1)].map(|unit| unit_now(&machine, &unit));
-    for unit in first {
-        ensure!(
-            !unit?.runs(),
-            "the first signer is dark until the other is gone"
-        );
-    }
-    machine.sh("systemctl stop another")?;
-    exits(runbook(&machine, &["switch", EVIDENCE])?, 0);
-    runs(&machine, true)?;
-
-    put(&state, "2233550", "2233540")?;
-    refused(&["back", EVIDENCE], "starting on it could sign twice")?;
-    put(&state, "2233540", "2233550")?;
-    refused(&["stage", EVIDENCE], "has begun")?;
-    exits(runbook(&machine, &["back", EVIDENCE])?, 0);
-    runs(&machine, false)?;
-    // The stray and the third signer's own unit were the test's two of one key.
-    let most = sampler.stop()?.most_at_once;
-    ensure!(most["01"] == 1 && most["02"] == 1, "{most:?}");
     Ok(())
 }
 
