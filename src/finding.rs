@@ -85,7 +85,7 @@ pub enum Code {
 impl Code {
     /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown)
+        matches!(self, Code::StateUnknown | Code::VersionUnknown)
     }
 }
 

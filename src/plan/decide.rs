@@ -194,7 +194,9 @@ fn is_there(signer: &Signer, request: &Request, suffix: &str) -> bool {
                 .is_none_or(|p| p.value == wanted.as_str())
         })
     });
-    named && runs && speaks
+    let folder = request.config_dir.as_ref();
+    let lies = folder.is_none_or(|f| signer.config.folder == *f);
+    named && runs && speaks && lies
 }
 
 /// Two signers that would write one file differently.
@@ -206,7 +208,7 @@ fn collisions(moves: &[Move]) -> Vec<Finding> {
                 .iter()
                 .flat_map(|m| m.files.iter().map(move |f| (m, f)));
             let Some((other, _)) =
-                earlier.find(|(_, f)| f.path == file.path && f.content != file.content)
+                earlier.find(|(_, f)| f.path == file.path && !f.content.gives_same(&file.content))
             else {
                 continue;
             };

@@ -7,7 +7,7 @@ mod places;
 mod states;
 mod validators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tmkms_core::protocol::TmkmsVersion;
@@ -33,6 +33,8 @@ pub struct Surroundings {
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// Programs of old units that aren't there any more, though their processes may still run.
+    pub missing_programs: BTreeSet<PathBuf>,
 }
 
 /// A tmkms binary.
