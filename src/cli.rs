@@ -9,6 +9,7 @@ mod operation;
 mod plan;
 mod read;
 mod rollback;
+mod snapshot;
 mod stage;
 mod status;
 mod unstage;
@@ -94,6 +95,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
+    Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
     Demo,
 }
@@ -108,6 +111,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
+            Verb::Snapshot(_) => Prints::Document,
             Verb::Demo => Prints::Text,
         }
     }
@@ -179,6 +183,7 @@ fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
     }
 }

@@ -25,5 +25,6 @@ pub mod plan;
 pub mod render;
 pub mod rollback;
 pub mod settings;
+pub mod snapshot;
 pub mod ui;
 pub mod unit;

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod history;
 pub mod plan;
 pub mod progress;
+pub mod snapshot;
 pub mod status;
 
 use std::fmt::Write as _;

@@ -376,3 +376,28 @@ fn a_drop_in_that_takes_the_fence_back() {
         .says(&["systemd doesn't heed", "tmkms-02"]);
     assert_eq!(host.tree(), before, "what was written was taken back");
 }
+
+#[test]
+fn what_enabling_makes_beyond_the_plan_is_taken_back_and_refused() {
+    let host = Host::of("commercio");
+    let extra = "/etc/systemd/system/multi-user.target.wants/beside.service";
+    host.write(
+        &format!("{UNITS}/beside.service"),
+        "[Service]\nExecStart=/bin/true\n",
+    );
+    let faults = serde_json::json!({
+        "tmkms-02.v3.service": { "enable": [extra, "/etc/systemd/system/beside.service"] },
+    });
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    let staged = host.tree();
+    host.write("run/kmsctl/faults.json", &faults.to_string());
+    host.kmsctl(&["apply", "--yes"]).exits(5).says(&[
+        "switch/enable",
+        extra,
+        "which the plan doesn't name",
+    ]);
+    assert_eq!(host.tree(), staged, "the links are as before");
+    host.remove("run/kmsctl/faults.json");
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+}

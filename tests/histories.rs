@@ -380,3 +380,20 @@ fn a_half_applied_fleet_is_not_called_done() {
         .exits(0)
         .says(&["The plan's signers are on commercio-3 already"]);
 }
+
+#[test]
+fn a_link_that_another_hand_made_meanwhile_is_put_back_and_said() {
+    let host = Host::of("commercio");
+    host.kmsctl(&PLAN).exits(0);
+    killed(&host, &["apply", "--yes", "--json"], "switch/disable");
+    let wants = format!("{UNITS}/graphical.target.wants");
+    std::fs::create_dir(host.path(&wants)).unwrap();
+    let link = format!("{wants}/tmkms-02.service");
+    host.link(&link, "/etc/systemd/system/tmkms-02.service");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(5)
+        .says(&["graphical.target.wants", "which the plan doesn't name"]);
+    assert!(host.path(&link).is_symlink(), "put back");
+    host.remove(&link);
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+}

@@ -23,6 +23,7 @@ use super::{Clock, Entry, Files, Host, Processes};
 use crate::inventory::{RunState, SignerProcess};
 use crate::unit::UnitName;
 use services::Model;
+pub use services::{FORMAT_VERSION as RUNNING_FORMAT, RUNNING};
 
 /// Opens a folder as a host.
 ///
@@ -72,6 +73,9 @@ pub struct Faults {
     pub start: Option<String>,
     #[serde(default)]
     pub stop: Option<String>,
+    /// A link that enabling the unit makes beyond those that it should, with its target.
+    #[serde(default)]
+    pub enable: Option<(PathBuf, PathBuf)>,
 }
 
 struct ModelServices(Rc<RefCell<Model>>);

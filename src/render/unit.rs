@@ -74,6 +74,9 @@ pub fn edits(
     Ok(changes)
 }
 
+/// The settings whose values may be secrets.
+pub const SECRET_SETTINGS: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
+
 /// An edit of a unit's text.
 pub fn replacement(text: &str, span: Range<usize>, to: &str, why: &str) -> Change {
     let from = text[span.clone()].to_owned();
@@ -178,14 +181,13 @@ fn renamed<'m>(
 /// # Errors
 /// The text can't be read.
 pub fn without_secrets(text: &str) -> Result<String, String> {
-    const SECRET: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
     let parsed = UnitText::parse(text).map_err(|e| e.to_string())?;
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for setting in parsed
         .settings
         .iter()
-        .filter(|s| SECRET.contains(&s.key.as_str()))
+        .filter(|s| SECRET_SETTINGS.contains(&s.key.as_str()))
     {
         let words = words::split(&setting.value).unwrap_or_default();
         let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));

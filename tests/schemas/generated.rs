@@ -9,6 +9,7 @@ use kmsctl::cli::Cli;
 use kmsctl::content::Fingerprint;
 use kmsctl::paths::ManagedPath;
 use kmsctl::plan::Plan;
+use kmsctl::snapshot::Snapshot;
 use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
@@ -66,7 +67,7 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 9] {
+fn schemas() -> [(&'static str, Value); 10] {
     [
         ("abandon", schema::<Abandoned>()),
         ("dry-run", schema::<DryRun<'_>>()),
@@ -76,6 +77,7 @@ fn schemas() -> [(&'static str, Value); 9] {
         ("history", schema::<Operations>()),
         ("operation", schema::<Operation<'_>>()),
         ("plan", schema::<Plan>()),
+        ("snapshot", schema::<Snapshot>()),
         ("status", schema::<Status>()),
     ]
 }

@@ -149,6 +149,11 @@ fn a_switch_that_fails_half_way_and_is_given_up() {
 #[test]
 fn errors_are_readable() {
     let host = Host::of("commercio");
+    let shelf = tempfile::tempdir().unwrap();
+    let place = shelf.path().join("snapshot");
+    let snapshot = ["snapshot", place.to_str().unwrap()];
+    document(&host, &snapshot, 0, "snapshot");
+    error(&host, &snapshot, 3);
     error(&host, &["plan"], 2);
     error(&host, &["apply", "--parallel", "many"], 2);
     error(&host, &["plan", "--new-chain", "nowhere-3"], 3);

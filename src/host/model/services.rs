@@ -27,9 +27,10 @@ pub const UNIT_PATH: [&str; 5] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
-const RUNNING: &str = "/run/kmsctl/services.json";
+/// Where what runs is kept, and in which format.
+pub const RUNNING: &str = "/run/kmsctl/services.json";
 const FAULTS: &str = "/run/kmsctl/faults.json";
-const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 1;
 /// What tmkms writes into a state file that it creates (0.12.2; later ones take it too).
 const FIRST_STATE: &[u8] =
     br#"{"height":"0","round":"0","step":0,"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}}}"#;
@@ -310,7 +311,8 @@ impl Model {
     pub fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
         let mut made = Vec::new();
         for unit in units {
-            for (link, target) in self.install_links(unit)? {
+            let fault = self.faults.get(unit).and_then(|f| f.enable.clone());
+            for (link, target) in self.install_links(unit)?.into_iter().chain(fault) {
                 let context = || format!("linking {}", link.display());
                 if self.world.entry(&link).with_context(context)?.is_some() {
                     continue;
