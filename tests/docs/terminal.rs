@@ -1,4 +1,4 @@
-//! A terminal with somebody at it who answers yes.
+//! A terminal with somebody at it who answers yes. What is read is its screen: progress that was drawn over is gone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -11,8 +11,8 @@ use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsi
 
 /// High and wide enough that nothing scrolls away or is broken.
 const SIZE: Winsize = Winsize {
-    ws_row: 1000,
-    ws_col: 400,
+    ws_row: 400,
+    ws_col: 2000,
     ws_xpixel: 0,
     ws_ypixel: 0,
 };
@@ -32,21 +32,22 @@ pub fn shows(mut command: Command) -> (String, i32) {
     // Only the child may hold the other end: reading ends when it does.
     drop((command, theirs));
     let mut screen = vt100::Parser::new(SIZE.ws_row, SIZE.ws_col, 0);
-    let mut answered = 0;
+    let mut unanswered = String::new();
     let mut bytes = [0; 4096];
     // Linux says the end of a terminal as an error.
     while let Ok(n @ 1..) = ours.read(&mut bytes) {
         screen.process(&bytes[..n]);
-        let asked = screen.screen().contents().matches(QUESTION).count();
-        if asked > answered {
+        unanswered += &String::from_utf8_lossy(&bytes[..n]);
+        if let Some((_, rest)) = unanswered.split_once(QUESTION) {
+            unanswered = rest.to_owned();
             ours.write_all(b"y").unwrap();
-            answered = asked;
         }
     }
     let code = child.wait().unwrap().code().unwrap();
-    let contents = screen.screen().contents();
-    let lines = contents.trim_end().lines();
-    (lines.map(|line| format!("{}\n", line.trim_end())).collect(), code)
+    let rows = screen.screen().rows(0, SIZE.ws_col);
+    let rows: String = rows.map(|row| format!("{}\n", row.trim_end())).collect();
+    let shown = rows.trim_end();
+    (if shown.is_empty() { String::new() } else { format!("{shown}\n") }, code)
 }
 
 fn pair() -> (File, File) {
