@@ -2,9 +2,11 @@
 
 mod abandon;
 mod apply;
+mod completions;
 mod demo;
 mod heights;
 mod history;
+mod man;
 mod operation;
 mod plan;
 mod read;
@@ -19,14 +21,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{Exit, Outcome};
+use crate::exit::{self, Exit, Outcome};
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
 
 /// Move a validator's remote signers to a new chain id: plan it, stage it days ahead, apply it at the halt, take it back
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version, max_term_width = 100, after_help = exit_codes())]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -34,21 +36,20 @@ pub struct Cli {
     verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes:
-  0   done, or nothing to do
-  1   failed; nothing changed, or everything is as before
-  2   the command line isn't complete
-  3   refused: a rule, a blocking finding, no or several matching chains, changed inputs
-  5   failed half-way: `kmsctl apply` resumes, `kmsctl rollback` (or `unstage`) undoes
-  10  `plan --detailed-exitcode` only: there are changes
-  130 ended at once by a second Ctrl-C: the same as 5";
+fn exit_codes() -> String {
+    exit::CODES
+        .iter()
+        .fold("Exit codes:".to_owned(), |text, (code, meaning)| {
+            format!("{text}\n  {code:<3} {meaning}")
+        })
+}
 
 #[derive(Debug, Args)]
 struct Global {
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Print JSON on standard output, errors included; not what `demo` shows
+    /// Print JSON on standard output, errors included; not for demo, completions and man
     #[arg(long, global = true)]
     json: bool,
     /// Answer every question with yes
@@ -99,6 +100,10 @@ enum Verb {
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
     Demo,
+    /// Print a shell's completions
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write all pages to a folder
+    Man(man::ManArgs),
 }
 
 impl Verb {
@@ -112,7 +117,7 @@ impl Verb {
                 Prints::Document
             }
             Verb::Snapshot(_) => Prints::Document,
-            Verb::Demo => Prints::Text,
+            Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
 }
@@ -185,5 +190,7 @@ fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
         Verb::Heights => heights::run(&mut host()?, ui),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
+        Verb::Completions(args) => completions::run(ui, args),
+        Verb::Man(args) => man::run(ui, args),
     }
 }

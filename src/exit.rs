@@ -25,6 +25,24 @@ pub enum Exit {
     Changes = 10,
 }
 
+/// Every code that a run can end with, and what it means: the one text of `--help` and of the manual page. 130 is no
+/// [`Exit`], because the second signal ends the process at once.
+pub const CODES: [(u8, &str); 7] = [
+    (0, "done, or nothing to do"),
+    (1, "failed; nothing changed, or everything is as before"),
+    (2, "the command line isn't complete"),
+    (
+        3,
+        "refused: a rule, a blocking finding, no or several matching chains, changed inputs",
+    ),
+    (
+        5,
+        "failed half-way: `kmsctl apply` resumes, `kmsctl rollback` (or `unstage`) undoes",
+    ),
+    (10, "`plan --detailed-exitcode` only: there are changes"),
+    (130, "ended at once by a second Ctrl-C: the same as 5"),
+];
+
 /// An error together with the exit code that it means.
 ///
 /// Everything that isn't wrapped on purpose is [`Exit::Failed`].

@@ -8,6 +8,11 @@
 //! remembers (which state file belongs to which key and chain, the highest height ever seen, the open operation,
 //! the lock) guards against a double signature, so a host has exactly one memory, at one place.
 
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!(
+    "failpoints hold kmsctl in the middle of a switch: they are for tests, never for a release"
+);
+
 pub mod apply;
 pub mod cli;
 pub mod content;

@@ -71,7 +71,7 @@ pub fn with_defaults(command: Command, path: &Path, text: &str) -> Result<Comman
     Ok(command)
 }
 
-fn entries<'t>(table: &'t dyn TableLike) -> Vec<(&'t Key, &'t Item)> {
+fn entries(table: &dyn TableLike) -> Vec<(&Key, &Item)> {
     let keys = table.iter().map(|(name, _)| name);
     keys.filter_map(|name| table.get_key_value(name)).collect()
 }
@@ -108,7 +108,7 @@ impl Reader<'_> {
         let at = item.span().map_or_else(|| start(key), |span| span.start);
         let values = values(&arg, item).map_err(|why| (self.error)(at, why))?;
         accepted(&arg, &values).map_err(|why| (self.error)(at, why))?;
-        Ok(command.mut_arg(arg.get_id().to_string(), |arg| {
+        Ok(command.mut_arg(arg.get_id(), |arg| {
             arg.required(false).default_values(values)
         }))
     }

@@ -50,7 +50,7 @@ pub fn command_line(words: &[OsString]) -> Result<Cli, Unread> {
 }
 
 /// The verbs that look at no host.
-const HOSTLESS: [&str; 2] = ["demo", "help"];
+const HOSTLESS: [&str; 4] = ["completions", "demo", "help", "man"];
 
 /// The settings of a host; none where it has no such file.
 fn read(root: &Path) -> Result<Option<String>, Failure> {

@@ -201,7 +201,20 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         done = setting.span.end;
     }
     out.push_str(&text[done..]);
-    Ok(out)
+    Ok(out.split_inclusive('\n').map(without_commented).collect())
+}
+
+/// A comment's line without the value of a setting that was commented out and may hold a secret.
+fn without_commented(line: &str) -> String {
+    let comment = line.trim_start();
+    let secret = comment.starts_with(['#', ';']) && {
+        let key = comment.split('=').next().unwrap_or_default();
+        SECRET_SETTINGS.contains(&key.trim_matches(|c: char| "#;".contains(c) || c.is_whitespace()))
+    };
+    match line.split_once('=').filter(|_| secret) {
+        Some((key, _)) => format!("{key}=<secret>\n"),
+        None => line.to_owned(),
+    }
 }
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
@@ -291,11 +304,13 @@ mod tests {
 
     #[test]
     fn what_may_be_a_secret_is_cut_out() {
-        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n";
+        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
+                    # SetCredential=pin:12\n## Environment\n";
         let plain = without_secrets(text).unwrap();
         assert_eq!(
             plain,
-            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n"
+            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
+             # SetCredential=<secret>\n## Environment\n"
         );
     }
 

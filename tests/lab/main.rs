@@ -7,6 +7,7 @@ mod fleet;
 mod kmsctl;
 mod machine;
 mod night;
+mod package;
 mod parts;
 mod refusals;
 mod same_chain;

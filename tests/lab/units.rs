@@ -78,6 +78,14 @@ fn diversify(root: &Path) -> Result<()> {
     fs::create_dir_all(root.join("opt/units")).context("making a folder")?;
     fs::rename(unit(3), root.join("opt/units/tmkms-03.service")).context("moving a unit")?;
     symlink("/opt/units/tmkms-03.service", unit(3)).context("linking a unit")?;
+    // Enabled by the name that it has here: systemd's own disable would take the unit away as well.
+    let wants = units.join("multi-user.target.wants");
+    fs::create_dir_all(&wants).context("making a folder")?;
+    symlink(
+        "/etc/systemd/system/tmkms-03.service",
+        wants.join("tmkms-03.service"),
+    )
+    .context("enabling a unit")?;
     // Static, wanted by a link that a hand made.
     edit(4, "[Install]\nWantedBy=multi-user.target\n", "")?;
     // A second name, and something beside it.
@@ -125,7 +133,7 @@ fn diversify(root: &Path) -> Result<()> {
     symlink("/dev/null", units.join("tmkms-00.service")).context("masking a unit")
 }
 
-const ENABLE: &str = "systemctl enable tmkms@01 tmkms@02 tmkms-03 tmkms-06 tmkms-07 tmkms-09 tmkms-11 kms.target
+const ENABLE: &str = "systemctl enable tmkms@01 tmkms@02 tmkms-06 tmkms-07 tmkms-09 tmkms-11 kms.target
 systemctl add-wants multi-user.target tmkms-04
 systemctl enable --runtime tmkms-05
 systemctl start tmkms@01 tmkms@02 tmkms-03 tmkms-04 tmkms-05 tmkms-06 tmkms-07 kms.target tmkms-10 tmkms-11";

@@ -23,6 +23,7 @@ impl Lab {
         for needed in [
             lab.root().join("etc/kmsctl-lab"),
             lab.tmkms(),
+            lab.cargo_deb().join("cargo-deb"),
             lab.part("fake-validator"),
             lab.part("mock-yubihsm-connector"),
         ] {
@@ -47,6 +48,11 @@ impl Lab {
     /// The real tmkms 0.12.2, with softsign and yubihsm.
     pub fn tmkms(&self) -> PathBuf {
         self.cache.join("tmkms-0.12.2/bin/tmkms")
+    }
+
+    /// The folder of the cargo-deb that builds kmsctl's package.
+    pub fn cargo_deb(&self) -> PathBuf {
+        self.cache.join("cargo-deb/bin")
     }
 
     /// One of the programs of tests/lab/parts.
