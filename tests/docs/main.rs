@@ -12,7 +12,7 @@ mod page;
 mod support;
 mod terminal;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,41 +36,54 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Lives a page through, and writes it again with what was shown.
-fn lived(path: &Path, operator: &mut Operator) -> String {
-    let mut text = String::new();
-    for part in parts(&fs::read_to_string(path).unwrap()) {
-        match part {
-            Part::Text(line) => text += &format!("{line}\n"),
-            Part::Host(case) => *operator = Operator::of(&case),
-            Part::After(page) => {
-                *operator = Operator::nowhere();
-                lived(&path.with_file_name(page), operator);
-            }
-            Part::Meanwhile(command) => operator.meanwhile(&command),
-            Part::PowerFails(step) => operator.power_fails_before(&step),
-            Part::File(path, content) => operator.writes(&path, &content),
-            Part::Run { command, expected } => {
-                let shown = operator.runs(&command);
-                let elided = expected.replace("…\n", "...\n");
-                let kept = NormalizeToExpected::new()
-                    .redact()
-                    .normalize(shown.into_data(), &elided.into_data())
-                    .to_string();
-                let kept = kept.replace("...\n", "…\n");
-                text += &format!("{command}\n{kept}");
+/// The pages that were lived through: each as it is written again with what was shown, and the host as it left it.
+#[derive(Default)]
+struct Guide(BTreeMap<PathBuf, (String, Operator)>);
+
+impl Guide {
+    fn page(&mut self, path: &Path) -> &(String, Operator) {
+        if !self.0.contains_key(path) {
+            let lived = self.live(path);
+            self.0.insert(path.to_owned(), lived);
+        }
+        &self.0[path]
+    }
+
+    fn live(&mut self, path: &Path) -> (String, Operator) {
+        let mut operator = Operator::nowhere();
+        let mut text = String::new();
+        for part in parts(&fs::read_to_string(path).unwrap()) {
+            match part {
+                Part::Text(line) => text += &format!("{line}\n"),
+                Part::Host(case) => operator = Operator::of(&case),
+                Part::After(page) => operator = self.page(&path.with_file_name(page)).1.again(),
+                Part::Meanwhile(command) => operator.meanwhile(&command),
+                Part::PowerFails(step) => operator.power_fails_before(&step),
+                Part::File(path, content) => operator.writes(&path, &content),
+                Part::Run { command, expected } => {
+                    let shown = operator.runs(&command);
+                    text += &format!("{command}\n{}", elided_as(&expected, shown));
+                }
             }
         }
+        (text, operator)
     }
-    text
+}
+
+/// What was shown, with the page's `…` where that is what they stand for.
+fn elided_as(expected: &str, shown: String) -> String {
+    let expected = expected.replace("…\n", "...\n").into_data();
+    let kept = NormalizeToExpected::new().redact().normalize(shown.into_data(), &expected);
+    kept.to_string().replace("...\n", "…\n")
 }
 
 #[test]
 fn what_the_pages_show_is_what_an_operator_sees() {
     let judge = Assert::new().action_env("SNAPSHOTS");
+    let mut guide = Guide::default();
     let mut wrong = String::new();
     for path in pages() {
-        let seen = lived(&path, &mut Operator::nowhere());
+        let (seen, _) = guide.page(&path);
         let page = Data::read_from(&path, None).raw();
         let name = path.display();
         if let Err(e) = judge.try_eq(Some(&name), seen.into_data().raw(), page) {

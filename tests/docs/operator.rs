@@ -25,7 +25,15 @@ impl Operator {
 
     /// Root, in their home folder, on a copy of a fixture's host.
     pub fn of(case: &str) -> Operator {
-        let host = Host::of(case);
+        Operator::on(Host::of(case))
+    }
+
+    /// The same on a host of its own, which is like this one now.
+    pub fn again(&self) -> Operator {
+        Operator::on(Host::like(self.host()))
+    }
+
+    fn on(host: Host) -> Operator {
         fs::create_dir_all(host.path("root")).unwrap();
         Operator {
             host: Some(host),

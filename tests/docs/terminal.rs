@@ -11,8 +11,8 @@ use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsi
 
 /// High and wide enough that nothing scrolls away or is broken.
 const SIZE: Winsize = Winsize {
-    ws_row: 400,
-    ws_col: 2000,
+    ws_row: 250,
+    ws_col: 500,
     ws_xpixel: 0,
     ws_ypixel: 0,
 };
