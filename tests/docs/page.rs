@@ -14,7 +14,7 @@
 //! ```
 
 /// The programs that are run where a page names them.
-const PROGRAMS: [&str; 5] = ["kmsctl", "cat", "ls", "rm", "sed"];
+const PROGRAMS: [&str; 6] = ["kmsctl", "cat", "echo", "ls", "rm", "sed"];
 
 pub enum Part {
     /// A line of the page.
