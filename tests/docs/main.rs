@@ -73,7 +73,9 @@ impl Guide {
 /// What was shown, with the page's `…` where that is what they stand for.
 fn elided_as(expected: &str, shown: String) -> String {
     let expected = expected.replace("…\n", "...\n").into_data();
-    let kept = NormalizeToExpected::new().redact().normalize(shown.into_data(), &expected);
+    let kept = NormalizeToExpected::new()
+        .redact()
+        .normalize(shown.into_data(), &expected);
     kept.to_string().replace("...\n", "…\n")
 }
 
@@ -122,7 +124,9 @@ fn headings(text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter(|line| line.starts_with('#'));
     let anchor = |line: &str| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.collect::<String>().replace(' ', "-")
     };
     lines.map(anchor).collect()

@@ -42,7 +42,9 @@ impl Operator {
     }
 
     fn host(&self) -> &Host {
-        self.host.as_ref().expect("the page says first which host it is about")
+        self.host
+            .as_ref()
+            .expect("the page says first which host it is about")
     }
 
     pub fn writes(&self, path: &str, content: &str) {
@@ -78,7 +80,9 @@ impl Operator {
 
     fn sh(&self, script: &str) -> Command {
         let mut sh = Command::new("sh");
-        sh.arg("-c").arg(script).current_dir(self.host().path("root"));
+        sh.arg("-c")
+            .arg(script)
+            .current_dir(self.host().path("root"));
         sh
     }
 
@@ -104,13 +108,22 @@ impl Operator {
     fn as_on_a_host(&self, shown: &str) -> String {
         let mut text = shown.replace(&self.root(), "");
         for (shape, fixed) in [
-            (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC", "2026-03-14 03:02:11 UTC"),
-            (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]+Z", "2026-03-14T03:02:11Z"),
+            (
+                r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC",
+                "2026-03-14 03:02:11 UTC",
+            ),
+            (
+                r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]+Z",
+                "2026-03-14T03:02:11Z",
+            ),
             (r"by uid [0-9]+", "by uid 0"),
             (r#""host":"model""#, r#""host":"kms-1""#),
             (r"Snapshot of model ", "Snapshot of kms-1 "),
         ] {
-            text = Regex::new(shape).unwrap().replace_all(&text, fixed).into_owned();
+            text = Regex::new(shape)
+                .unwrap()
+                .replace_all(&text, fixed)
+                .into_owned();
         }
         text
     }

@@ -26,7 +26,10 @@ pub enum Part {
     /// A file of the host and its content, which the page shows.
     File(String, String),
     /// A typed line, and what the page says that it shows.
-    Run { command: String, expected: String },
+    Run {
+        command: String,
+        expected: String,
+    },
 }
 
 fn typed(line: &str) -> bool {

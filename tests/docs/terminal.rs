@@ -47,7 +47,14 @@ pub fn shows(mut command: Command) -> (String, i32) {
     let rows = screen.screen().rows(0, SIZE.ws_col);
     let rows: String = rows.map(|row| format!("{}\n", row.trim_end())).collect();
     let shown = rows.trim_end();
-    (if shown.is_empty() { String::new() } else { format!("{shown}\n") }, code)
+    (
+        if shown.is_empty() {
+            String::new()
+        } else {
+            format!("{shown}\n")
+        },
+        code,
+    )
 }
 
 fn pair() -> (File, File) {
@@ -56,7 +63,11 @@ fn pair() -> (File, File) {
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
     let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
-    let theirs = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let theirs = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     tcsetwinsize(&theirs, SIZE).unwrap();
     // An answer that comes before it is waited for isn't shown, and isn't held back until a line ends.
     let mut raw = tcgetattr(&theirs).unwrap();
