@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod drop_in;
+pub mod runbook;
 pub mod unit;
 
 use std::ops::Range;

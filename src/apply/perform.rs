@@ -15,6 +15,7 @@ use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
 use crate::plan::program::{Action, Step};
+use crate::render::drop_in::MARKER_SAYS;
 use crate::unit::UnitName;
 
 impl Run<'_> {
@@ -49,9 +50,7 @@ impl Run<'_> {
             }
             Action::CloseFence { unit } => {
                 let marker = ManagedPath::fence(unit);
-                let text = format!(
-                    "{unit} doesn't start while this file exists. `kmsctl status` says why.\n"
-                );
+                let text = format!("{unit}{MARKER_SAYS}\n");
                 self.host
                     .files
                     .create(&marker, text.as_bytes(), &Like::Plain)

@@ -1,5 +1,7 @@
 //! `plan`: discover, decide, render, check; print it like a diff; save it.
 
+mod runbook;
+
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -53,6 +55,9 @@ pub struct PlanArgs {
     /// Save the plan to this file as well
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Save the plan's steps to this file as a shell script, to do or to check them by hand
+    #[arg(long, value_name = "FILE")]
+    runbook: Option<PathBuf>,
     /// Exit with 10 when there are changes
     #[arg(long)]
     detailed_exitcode: bool,
@@ -124,10 +129,17 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     if open.is_none() && useful {
         host.memory.replace(CURRENT, &bytes)?;
     }
+    let runbook = match &args.runbook {
+        Some(path) => Some(runbook::save(host, &plan, path, &history)?),
+        None => None,
+    };
     if ui.json {
         ui.json(&plan)?
     } else {
         ui.out(&ui::plan::text(&plan))?
+    }
+    if let Some(said) = runbook {
+        ui.note(&said);
     }
     if let Some(open) = open {
         ui.note(&format!(

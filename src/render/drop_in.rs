@@ -9,6 +9,9 @@ use crate::unit::UnitName;
 
 const TEMPLATE: &str = include_str!("../../templates/fence.conf.hbs");
 
+/// What a marker says after its unit's name.
+pub const MARKER_SAYS: &str = " doesn't start while this file exists. `kmsctl status` says why.";
+
 /// The text of a unit's fence drop-in. With `exec` it also makes a `simple` unit an `exec` one, whose start fails
 /// aloud when the program can't be run.
 ///

@@ -10,6 +10,9 @@ use crate::naming;
 use crate::unit::words::{self, expand, pinned};
 use crate::unit::{UnitName, UnitText, line_of};
 
+/// What stands in for the values of a setting that may be secret.
+pub const PLACEHOLDER: &str = "<secret>";
+
 /// A path that moves, and why.
 pub struct Moved<'a> {
     pub from: &'a str,
@@ -197,7 +200,8 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         let entry = &text[setting.span.clone()];
         let value = entry.find('=').map_or(entry.len(), |at| at + 1);
         out.push_str(&text[done..setting.span.start + value]);
-        out.push_str("<secret>\n");
+        out.push_str(PLACEHOLDER);
+        out.push('\n');
         done = setting.span.end;
     }
     out.push_str(&text[done..]);
@@ -212,7 +216,7 @@ fn without_commented(line: &str) -> String {
         SECRET_SETTINGS.contains(&key.trim_matches(|c: char| "#;".contains(c) || c.is_whitespace()))
     };
     match line.split_once('=').filter(|_| secret) {
-        Some((key, _)) => format!("{key}=<secret>\n"),
+        Some((key, _)) => format!("{key}={PLACEHOLDER}\n"),
         None => line.to_owned(),
     }
 }

@@ -169,7 +169,7 @@ fn staged() -> Result<Machine> {
 }
 
 /// A state file as tmkms leaves it at the halt.
-fn halted(root: &Path, number: u8) -> Result<()> {
+pub fn halted(root: &Path, number: u8) -> Result<()> {
     let path = root.join(fleet::state_path(number).trim_start_matches('/'));
     let state = r#"{"height":"2233550","round":"0","step":2,"block_id":null}"#;
     fs::write(&path, state).with_context(|| format!("writing {}", path.display()))?;

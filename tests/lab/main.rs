@@ -10,6 +10,7 @@ mod night;
 mod package;
 mod parts;
 mod refusals;
+mod runbook;
 mod same_chain;
 mod sampler;
 mod smoke;

@@ -155,7 +155,7 @@ fn mode(root: &Path, path: &str, mode: u32) -> Result<()> {
 }
 
 /// A validator of a chain for each signer, which takes no other key than the one that the signer has in the HSM.
-fn validators(
+pub fn validators(
     machine: &Machine,
     chain: &str,
     protocol: Protocol,
@@ -169,7 +169,7 @@ fn validators(
 }
 
 /// Every validator gets a prevote and a precommit of every height, and verifies them.
-fn sign(validators: &mut [FakeValidator], from: u64, to: u64) -> Result<()> {
+pub fn sign(validators: &mut [FakeValidator], from: u64, to: u64) -> Result<()> {
     for validator in validators {
         assert_eq!(
             validator.run(from, to, SOON)?.signed()?,
@@ -180,7 +180,7 @@ fn sign(validators: &mut [FakeValidator], from: u64, to: u64) -> Result<()> {
 }
 
 /// No signer signs another block at a height that its state file is at, nor below.
-fn refuses(validators: &mut [FakeValidator], signed: u64) -> Result<()> {
+pub fn refuses(validators: &mut [FakeValidator], signed: u64) -> Result<()> {
     for validator in validators {
         for height in [signed, signed - 1] {
             let key = validator.connected(SOON)?;

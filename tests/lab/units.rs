@@ -22,7 +22,7 @@ const FLEET: Fleet = Fleet {
 };
 const PLAN: [&str; 4] = ["plan", "--new-chain", NEW_CHAIN, "--detailed-exitcode"];
 /// Everything that kmsctl may have a hand in.
-const HOST: [&str; 6] = [
+pub const HOST: [&str; 6] = [
     "/etc/systemd/system",
     "/run/systemd/system",
     "/etc/kmsctl",
@@ -138,11 +138,10 @@ systemctl add-wants multi-user.target tmkms-04
 systemctl enable --runtime tmkms-05
 systemctl start tmkms@01 tmkms@02 tmkms-03 tmkms-04 tmkms-05 tmkms-06 tmkms-07 kms.target tmkms-10 tmkms-11";
 
-#[test]
-fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
-    let lab = Lab::open()?;
-    let mut machine = Machine::boot(&lab, |root| {
-        FLEET.write(&lab, root)?;
+/// A machine with one signer of each kind, running on the old side.
+pub fn every_kind(lab: &Lab) -> Result<Machine> {
+    let machine = Machine::boot(lab, |root| {
+        FLEET.write(lab, root)?;
         diversify(root)?;
         kmsctl::install(root)
     })?;
@@ -153,6 +152,13 @@ fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
     })?;
     machine.sh(&format!("systemctl stop {STANDBY}"))?;
     sides(&machine, true)?;
+    Ok(machine)
+}
+
+#[test]
+fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
+    let lab = Lab::open()?;
+    let mut machine = every_kind(&lab)?;
     let before = Tree::of(&machine, &HOST)?;
 
     kmsctl(&machine, &PLAN)?.exits(10).says(&[
@@ -198,7 +204,7 @@ fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
 }
 
 /// Every signer runs on one side, except the standby, and none on the other.
-fn sides(machine: &Machine, on_old: bool) -> Result<()> {
+pub fn sides(machine: &Machine, on_old: bool) -> Result<()> {
     for (old, new, _) in MOVES {
         let (take, leave) = if on_old { (old, new) } else { (new, old) };
         let standby = old == STANDBY;

@@ -13,7 +13,7 @@ use super::read;
 use crate::text::{boundary_after, boundary_before};
 
 /// What stands in for a secret.
-const PLACEHOLDER: &str = "\"<secret>\"";
+pub const PLACEHOLDER: &str = "\"<secret>\"";
 
 /// The fields whose values may be shown: all that some tmkms knows, apart from `password` and `api_key`.
 const PUBLIC: &[&str] = &[
