@@ -63,10 +63,12 @@ pub fn edits(
                 }
             }
         }
+        // An edit keeps the word that it replaces: what may be a secret is edited only where it is a path that moves.
+        let stays = OWN_NAME.contains(&setting.key.as_str())
+            || SECRET_SETTINGS.contains(&setting.key.as_str());
         for place in with_specifiers(entry, value) {
             let word = &entry[place.clone()];
-            let own_name = OWN_NAME.contains(&setting.key.as_str());
-            match renamed(word, moved, names, own_name) {
+            match renamed(word, moved, names, stays) {
                 Ok(Some((to, why))) => change(place, &to, why),
                 Ok(None) => {}
                 Err(why) => return Err((at_line(place.start), why)),
@@ -135,7 +137,7 @@ fn renamed<'m>(
     word: &str,
     moved: &[Moved<'m>],
     names: Names<'_>,
-    own_name: bool,
+    stays: bool,
 ) -> Result<Option<(String, &'m str)>, String> {
     let Ok(old) = expand(word, names.old) else {
         // Only a running systemd knows it, and the unit's name has no part in it.
@@ -162,7 +164,7 @@ fn renamed<'m>(
         plain(path.to)?;
         return Ok(Some((path.to.to_owned(), path.why)));
     }
-    if own_name || means(word, &old) {
+    if stays || means(word, &old) {
         return Ok(None);
     }
     let pinned = pinned(word, names.old);
@@ -304,6 +306,14 @@ mod tests {
             "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
              ReadWritePaths=-/k/a.v3.toml /k/a.toml.bak\nBindPaths=/k/a.v3.toml:/x\n"
         );
+    }
+
+    #[test]
+    fn no_edit_keeps_what_may_be_a_secret() {
+        let text = "[Service]\nExecStart=/b/tmkms start -c /k/1.toml\nEnvironment=PIN=1234%N TMKMS_CONFIG_FILE=/k/%i.toml\n";
+        let edits = moved(text, "/k/1.toml", "/k/1.v3.toml").unwrap();
+        let kept: Vec<&str> = edits.iter().map(|e| e.raw_from.as_str()).collect();
+        assert_eq!(kept, ["/k/1.toml", "/k/%i.toml"]);
     }
 
     #[test]
