@@ -82,6 +82,7 @@ impl Operator {
         let mut sh = Command::new("sh");
         sh.arg("-c")
             .arg(script)
+            .env("LC_ALL", "C")
             .current_dir(self.host().path("root"));
         sh
     }
