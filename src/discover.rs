@@ -6,9 +6,9 @@
 mod signer;
 mod units;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tmkms_core::state::SignState;
 
 use crate::host::{Entry, Files, Host};
@@ -81,12 +81,15 @@ fn binary(host: &mut Host, path: &Path, user: &str) -> Binary {
 }
 
 /// Looks at what a draft's moves would meet: the files in their way, the new chain's state files, the new binary.
+///
+/// # Errors
+/// The service manager can't be asked, or a folder of drop-ins can't be read.
 pub fn surroundings(
     host: &mut Host,
     inventory: &Inventory,
     request: &Request,
     moves: &[Move],
-) -> Surroundings {
+) -> Result<Surroundings> {
     let mut around = Surroundings {
         binary: request.binary.as_deref().map(|path| {
             let user = moves.first().and_then(|m| inventory.signer(&m.old));
@@ -95,8 +98,11 @@ pub fn surroundings(
         }),
         ..Surroundings::default()
     };
+    let unit_path = host.services.unit_path()?;
     let files = &*host.files;
     for moving in moves {
+        let drop_ins = drop_ins(files, &unit_path, moving)?;
+        around.drop_ins.insert(moving.new.clone(), drop_ins);
         for file in &moving.files {
             let path = file.path.as_path();
             let found = match files.entry(path) {
@@ -117,5 +123,25 @@ pub fn surroundings(
             around.states.insert(path.clone(), state(files, path));
         }
     }
-    around
+    Ok(around)
+}
+
+/// The drop-ins that are there for the new unit's name and not for the old one's, whether there is a unit or not.
+fn drop_ins(files: &dyn Files, unit_path: &[PathBuf], moving: &Move) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let old = moving.old.drop_in_names();
+    let names = moving.new.drop_in_names();
+    for name in names.iter().filter(|name| !old.contains(name)) {
+        for folder in unit_path.iter().map(|f| f.join(format!("{name}.d"))) {
+            let names = files.list(&folder);
+            let names = names.with_context(|| format!("reading {}", folder.display()))?;
+            found.extend(
+                names
+                    .iter()
+                    .filter(|n| n.ends_with(".conf"))
+                    .map(|n| folder.join(n)),
+            );
+        }
+    }
+    Ok(found)
 }

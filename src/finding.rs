@@ -72,6 +72,10 @@ pub enum Code {
     NoWayBack,
     /// The tmkms binary's version isn't known.
     VersionUnknown,
+    /// The new config says up to which height it signs.
+    MaxHeight,
+    /// One process serves several validators of one chain.
+    SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
     RunStateOdd,
     /// No peers are declared: uniqueness is checked on this host only.

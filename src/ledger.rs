@@ -151,14 +151,16 @@ impl Ledger {
         let own = self.written.iter().filter(|(_, id)| **id == plan.id);
         let mut own: BTreeSet<ManagedPath> = own.map(|(path, _)| path.clone()).collect();
         for moving in &plan.moves {
-            // Whoever closed it last, the new unit's fence goes with the unit.
-            let fence = ManagedPath::fence(&moving.new);
-            if let Some(unit) = moving.unit_file() {
-                if own.contains(unit) && self.wrote(&fence) {
-                    own.insert(fence);
-                } else if self.wrote(unit) {
-                    own.remove(&fence);
-                }
+            // Whoever closed it last, the new unit's fence goes with the drop-in that heeds it: a template's text may be
+            // an earlier plan's, for another instance.
+            let (fence, heeds) = (
+                ManagedPath::fence(&moving.new),
+                ManagedPath::drop_in(&moving.new),
+            );
+            if own.contains(&heeds) && self.wrote(&fence) {
+                own.insert(fence);
+            } else if self.wrote(&heeds) {
+                own.remove(&fence);
             }
             // The old unit's marker is the switch's business.
             own.remove(&ManagedPath::fence(&moving.old));

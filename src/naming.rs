@@ -1,8 +1,18 @@
 //! New names: where the suffix goes, and what it is.
 
+use std::path::Path;
+
 use tmkms_core::chain_id::ChainId;
 
 use crate::unit::{UnitName, without_revision};
+
+/// Bytes of a name, and of a path without its closing NUL, that Linux takes.
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
+/// What a file's temporary name adds: `.` and `.kmsctl-new`.
+const TEMPORARY: usize = 12;
+/// A unit's name with `.closed` is its fence's marker.
+const LONGEST_UNIT: usize = LONGEST_NAME - TEMPORARY - 7;
 
 /// The suffix of a move: the one given, or `v` and the new id's revision.
 ///
@@ -28,11 +38,20 @@ pub fn suffix(new_chain: &ChainId, given: Option<&str>) -> Result<String, String
     }
 }
 
+/// A name without the suffix that an earlier move gave it: a revision's, or the very same one.
+fn without_suffix<'a>(stem: &'a str, suffix: &str) -> &'a str {
+    let head = stem.strip_suffix(suffix).and_then(|s| s.strip_suffix('.'));
+    match head {
+        Some(head) if !head.is_empty() => head,
+        _ => without_revision(stem),
+    }
+}
+
 /// A file's new name: the suffix before the extension, in place of an earlier `.vN`.
 pub fn file_name(name: &str, suffix: &str) -> String {
     match name.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() => {
-            format!("{}.{suffix}.{extension}", without_revision(stem))
+            format!("{}.{suffix}.{extension}", without_suffix(stem, suffix))
         }
         _ => format!("{name}.{suffix}"),
     }
@@ -53,11 +72,42 @@ pub fn path(old: &str, suffix: &str) -> String {
 pub fn unit(old: &UnitName, suffix: &str) -> Result<UnitName, String> {
     let name = match old.stem().split_once('@') {
         Some((prefix, instance)) => {
-            format!("{}.{suffix}@{instance}.service", without_revision(prefix))
+            format!(
+                "{}.{suffix}@{instance}.service",
+                without_suffix(prefix, suffix)
+            )
         }
-        None => format!("{}.{suffix}.service", without_revision(old.stem())),
+        None => format!("{}.{suffix}.service", without_suffix(old.stem(), suffix)),
     };
+    if name.len() > LONGEST_UNIT {
+        return Err(format!(
+            "the new unit's name would be {} bytes long; its fence's marker leaves room for {LONGEST_UNIT}",
+            name.len()
+        ));
+    }
     name.parse::<UnitName>().map_err(|e| e.to_string())
+}
+
+/// A new config's name.
+///
+/// # Errors
+/// One that a filesystem wouldn't take, with the temporary name that it is first written under.
+pub fn fits(path: &Path) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().len();
+    if name > LONGEST_NAME - TEMPORARY {
+        return Err(format!(
+            "the new config's name would be {name} bytes long, and at most {} can be written",
+            LONGEST_NAME - TEMPORARY
+        ));
+    }
+    let whole = path.as_os_str().len();
+    if whole > LONGEST_PATH - TEMPORARY {
+        return Err(format!(
+            "the new config's path would be {whole} bytes long, and at most {} can be written",
+            LONGEST_PATH - TEMPORARY
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -89,6 +139,17 @@ mod tests {
         assert_eq!(unit("tmkms@01.service"), "tmkms.v4@01.service");
         assert_eq!(unit("tmkms.v3@01.v3.service"), "tmkms.v4@01.v3.service");
         assert_eq!(unit("tmkms@.service"), "tmkms.v4@.service");
+    }
+
+    #[test]
+    fn a_suffix_that_is_there_already_is_not_given_twice() {
+        assert_eq!(file_name("tmkms.01.b.toml", "b"), "tmkms.01.b.toml");
+        assert_eq!(file_name("ab.toml", "b"), "ab.b.toml");
+        assert_eq!(file_name(".b.toml", "b"), ".b.b.toml");
+        let unit = |name: &str| unit(&name.parse().unwrap(), "b").unwrap().to_string();
+        assert_eq!(unit("tmkms-01.b.service"), "tmkms-01.b.service");
+        assert_eq!(unit("tmkms.b@01.service"), "tmkms.b@01.service");
+        assert_eq!(unit("tmkms-01.v3.service"), "tmkms-01.b.service");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::ProtocolVersion;
 
-use crate::content::{Fingerprint, NewFile, Role};
+use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Signer, SignerChain, StateReading, UnitLink};
 use crate::paths::{ManagedLink, ManagedPath};
@@ -195,12 +195,6 @@ impl Request {
 }
 
 impl Move {
-    /// The file that holds the new unit's text: the unit's own, or its template's.
-    pub fn unit_file(&self) -> Option<&ManagedPath> {
-        let unit = self.files.iter().find(|f| f.role == Role::Unit);
-        unit.map(|f| &f.path)
-    }
-
     /// The folders of the drop-ins among the files.
     pub fn drop_in_folders(&self) -> BTreeSet<ManagedPath> {
         let drop_ins = self.files.iter().map(|f| &f.path);

@@ -189,11 +189,15 @@ impl UnitText {
         for section in parsed.tree().sections() {
             let name = section.name().unwrap_or_default();
             for entry in section.entries() {
+                // A comment is an entry without a key to the parser; nobody runs what it says.
+                let Some(key) = entry.key() else {
+                    continue;
+                };
                 let range = entry.syntax().text_range();
                 let span = usize::from(range.start())..usize::from(range.end());
                 settings.push(Setting {
                     section: name.clone(),
-                    key: entry.key().unwrap_or_default(),
+                    key,
                     value: entry.value().unwrap_or_default().trim().to_owned(),
                     line: line_of(text, span.start),
                     span,

@@ -33,7 +33,10 @@ fn the_plan_reads_as_expected() {
     let said = host
         .kmsctl(&["plan", "--new-chain", "commercio-3"])
         .exits(0);
-    assert_data_eq!(said.out, file!["../fixtures/commercio/expected/plan.txt"]);
+    assert_data_eq!(
+        said.out,
+        file!["../fixtures/commercio/expected/plan.txt"].raw()
+    );
 }
 
 #[test]
@@ -45,7 +48,10 @@ fn the_plan_as_json_is_the_saved_one_and_reads_as_expected() {
     assert_eq!(plan, saved);
     plan["observed"]["at"] = "SOME TIME".into();
     let text = serde_json::to_string_pretty(&plan).unwrap() + "\n";
-    assert_data_eq!(text, file!["../fixtures/commercio/expected/plan.json"]);
+    assert_data_eq!(
+        text,
+        file!["../fixtures/commercio/expected/plan.json"].raw()
+    );
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn staging_writes_the_guide_s_files_byte_for_byte_and_touches_nothing_else() {
     host.kmsctl(&["stage", "--yes"]).exits(0);
     let after = host.tree();
 
-    for (path, node) in files_below(&fixture("commercio").join("staged")) {
+    for (path, node) in files_below(&fixture("commercio").join("expected/staged")) {
         let staged = &after[&path];
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(

@@ -236,7 +236,7 @@ fn a_config_is_derived_byte_by_byte_whatever_its_name() {
         said.contains("cp --attributes-only") || said.contains("'cp'"),
         "{said}"
     );
-    let staged = fixture("commercio").join("staged").join(CONFIGS);
+    let staged = fixture("commercio").join("expected/staged").join(CONFIGS);
     for n in 1..=3 {
         let name = format!("tmkms.0{n}.v3.toml");
         let new = configs.join(&name);

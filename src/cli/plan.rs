@@ -174,6 +174,6 @@ pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
-    let around = discover::surroundings(host, &inventory, request, &draft.moves);
+    let around = discover::surroundings(host, &inventory, request, &draft.moves)?;
     Ok(safety::judge(&inventory, request, draft, &around, &ledger))
 }

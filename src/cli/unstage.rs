@@ -72,10 +72,11 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     ))?;
     let id = take_away(host, ui, &history, &plan)?;
     let left = Ledger::of(&History::read(host)?.0);
+    let applied = history.last_switch().map(|j| &j.plan.id);
     let more = history
         .0
         .iter()
-        .any(|j| !left.written_for(&j.plan).is_empty());
+        .any(|j| Some(&j.plan.id) != applied && !left.written_for(&j.plan).is_empty());
     let (message, next): (_, &[&str]) = if more {
         (
             "Took the staged files away; nothing that runs was touched. An earlier plan's files are left: \

@@ -11,7 +11,7 @@ use super::{Versions, state};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::{Entry, Files, Host, UnitView};
-use crate::inventory::{ConfigFile, Signer, SignerChain, Unit, UnitLink};
+use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit, UnitLink};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
 use crate::unit::{UnitName, UnitText};
@@ -107,6 +107,9 @@ fn from_view(
         }
     };
     let files = &*host.files;
+    if let Some(name) = view.exec.iter().find_map(|e| variables.unset(e)) {
+        return Err(unset(&view, name));
+    }
     let (text, parsed) = unit_text(files, &view)?;
     let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
     let named = variables.get(tmkms::CONFIG_VARIABLE);
@@ -163,6 +166,22 @@ fn from_view(
         version,
         binary,
     }))
+}
+
+fn unset(view: &UnitView, name: &str) -> Finding {
+    let from = view.environment_files.iter();
+    let from: Vec<String> = from.map(|f| f.display().to_string()).collect();
+    let message = if from.is_empty() {
+        format!("its command uses ${{{name}}}, which nothing sets")
+    } else {
+        format!(
+            "its command uses ${{{name}}}, which neither the unit sets nor {}",
+            from.join(", ")
+        )
+    };
+    finding(Code::UnitUnreadable, message, view.name.signer())
+        .at(&view.fragment)
+        .remedy("set it there, then plan again")
 }
 
 fn unit_text(files: &dyn Files, view: &UnitView) -> Result<(String, UnitText), Finding> {
@@ -226,6 +245,9 @@ fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
     let folder = files
         .resolve(path.parent().unwrap_or(Path::new("/")))
         .map_err(|e| ConfigProblem::Unreadable(e.to_string()))?;
+    if let Some(why) = not_utf_8(&folder) {
+        return Err(ConfigProblem::Unreadable(why));
+    }
     let view = Config::parse(&text).map_err(|e| ConfigProblem::Invalid {
         line: e.line,
         message: e.message.clone(),
@@ -246,15 +268,30 @@ fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
 fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerChain> {
     let chains = config.chains.iter().map(|chain| {
         let written = tmkms::absolute(&config.state_file_or_default(chain), directory);
-        let state_file = link_free(files, &written);
+        let real = link_free(files, &written);
+        // A name that no plan or journal could keep is as good as unreadable.
+        let (state_file, state) = match not_utf_8(&real) {
+            Some(why) => (written, StateReading::Unreadable(why)),
+            None => (real.clone(), state(files, &real)),
+        };
         SignerChain {
             id: chain.id.value.clone(),
-            state: state(files, &state_file),
+            state,
             keys: keys(files, config, &chain.id.value, directory),
             state_file,
         }
     });
     chains.collect()
+}
+
+/// Why a path that links lead to can't be used.
+fn not_utf_8(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| {
+        format!(
+            "links lead to {}, a name that isn't UTF-8: rename it",
+            path.display()
+        )
+    })
 }
 
 /// The one name of a file, whatever spelling led to it. Where its folder isn't there, there is no other name.

@@ -153,12 +153,18 @@ impl Files for Tree {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(fd)? {
             let entry = entry?;
-            // A name that isn't UTF-8 can be no unit's: systemd wouldn't load it.
-            if let Ok(name) = entry.file_name().to_str()
-                && name != "."
-                && name != ".."
-            {
-                names.push(name.to_owned());
+            match entry.file_name().to_str() {
+                Ok("." | "..") => {}
+                Ok(name) => names.push(name.to_owned()),
+                // systemd loads a drop-in whatever its name, and what it says can't be left out.
+                Err(_) if entry.file_name().to_bytes().ends_with(b".conf") => {
+                    let name = String::from_utf8_lossy(entry.file_name().to_bytes()).into_owned();
+                    let path = folder.join(name);
+                    let why = format!("{} has a name that isn't UTF-8: rename it", path.display());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+                // No unit has such a name: systemd wouldn't load it.
+                Err(_) => {}
             }
         }
         names.sort();

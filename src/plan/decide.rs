@@ -1,6 +1,7 @@
 //! Decides: which chain is left, which signers move and to what names. Pure.
 
 mod files;
+mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -114,15 +115,30 @@ fn from_chain(inventory: &Inventory, request: &Request) -> Result<Option<ChainId
         .collect();
     if ids.is_empty() {
         let mut message = String::from(
-            "no signer found: no enabled or running unit's ExecStart runs `tmkms start`",
+            "no signer found: no enabled or running unit that can be read has an ExecStart that runs `tmkms start`",
         );
-        if let Some(process) = inventory.processes.first() {
+        // A unit that can't be read explains its process, too.
+        if !inventory.problems.is_empty() {
+            for problem in &inventory.problems {
+                message += &format!("\n{problem}");
+            }
+        } else if let Some(process) = inventory.processes.first() {
+            message += &match &process.unit {
+                Some(unit) => format!(
+                    ", but process {} of {unit} does: that unit's file can't be read; mend it, then plan again",
+                    process.pid
+                ),
+                None => format!(
+                    ", but process {} does: give it a unit of its own, kmsctl moves signers that systemd runs",
+                    process.pid
+                ),
+            };
+        } else if !inventory.signers.is_empty() {
+            let retired = inventory.signers.iter().map(|s| s.unit.name.as_str());
             message += &format!(
-                ", but process {} does: give it a unit of its own, kmsctl moves signers that systemd runs",
-                process.pid
+                "; these do, and neither run nor are enabled: {}. Enable and start those that should sign",
+                list(retired)
             );
-        } else if let Some(problem) = inventory.problems.first() {
-            message += &format!("\n{problem}");
         } else {
             message += "; see `systemctl list-units` for the signers' units, or give `--root` the right folder";
         }
@@ -236,6 +252,7 @@ impl Mover<'_> {
             return Err(self.taken(&chain.old.state_file, message));
         }
         let new_config = self.new_config();
+        naming::fits(&new_config).map_err(|e| self.taken(&signer.config.path, e))?;
         if new_config == signer.config.path {
             let message = "the new config would be the current one".to_owned();
             return Err(self.taken(&signer.config.path, message));

@@ -5,6 +5,7 @@ mod binaries;
 mod keys;
 mod places;
 mod states;
+mod validators;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub struct Surroundings {
     /// Only what is there; links are not followed.
     pub targets: BTreeMap<PathBuf, Found>,
     pub states: BTreeMap<PathBuf, StateReading>,
+    /// The drop-ins that are there for each new unit's name and not for the old one's.
+    pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
 }
@@ -81,6 +84,7 @@ pub fn judge(
     findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
+    findings.extend(validators::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
         findings.push(

@@ -58,7 +58,9 @@ pub fn edits(
             {
                 let end = at + path.from.len();
                 if starts_word(&entry[..at]) && ends_word(&entry[end..]) {
-                    plain(path.to).map_err(|why| (at_line(at), why))?;
+                    if !alike(path.from, path.to) {
+                        plain(path.to).map_err(|why| (at_line(at), why))?;
+                    }
                     change(at..end, path.to, path.why);
                 }
             }
@@ -110,6 +112,16 @@ pub fn plain(path: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The same blanks and quotes as in the path that stands there literally: whatever quotes that one quotes this one.
+fn alike(from: &str, to: &str) -> bool {
+    let odd = |path: &str| -> String {
+        let plain = |c: &char| plain(c.encode_utf8(&mut [0; 4])).is_ok();
+        path.chars().filter(|c| !plain(c)).collect()
+    };
+    let quoted = |c: char| matches!(c, ' ' | '\'' | '"');
+    odd(from) == odd(to) && odd(to).chars().all(quoted)
 }
 
 /// The places of the words of a value that use specifiers.
@@ -298,12 +310,12 @@ mod tests {
 
     #[test]
     fn only_whole_words_of_values_are_replaced() {
-        let text = "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.toml\"\n\
+        let text = "# /k/a.toml\n[Service]\n# A=/k/a.toml\nExecStart=/b/tmkms start \\\n  -c \"/k/a.toml\"\n\
                     ReadWritePaths=-/k/a.toml /k/a.toml.bak\nBindPaths=/k/a.toml:/x\n";
         let new = replaced(text, "/k/a.toml", "/k/a.v3.toml");
         assert_eq!(
             new,
-            "# /k/a.toml\n[Service]\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
+            "# /k/a.toml\n[Service]\n# A=/k/a.toml\nExecStart=/b/tmkms start \\\n  -c \"/k/a.v3.toml\"\n\
              ReadWritePaths=-/k/a.v3.toml /k/a.toml.bak\nBindPaths=/k/a.v3.toml:/x\n"
         );
     }
@@ -334,6 +346,15 @@ mod tests {
         let (line, why) = moved(text, "/k/a.toml", "/k/%a.toml").unwrap_err();
         assert_eq!(line, 2);
         assert!(why.contains("quoting"), "{why}");
+    }
+
+    #[test]
+    fn a_path_that_is_quoted_already_stays_so() {
+        let text = "[Service]\nExecStart=/b/tmkms start -c \"/k d/a.toml\"\n";
+        let new = replaced(text, "/k d/a.toml", "/k d/a.v3.toml");
+        assert_eq!(new, text.replace("a.toml", "a.v3.toml"));
+        let bare = "[Service]\nExecStart=/b/tmkms start -c /k/a.toml\n";
+        assert!(moved(bare, "/k/a.toml", "/k d/a.toml").is_err());
     }
 
     #[test]

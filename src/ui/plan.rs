@@ -62,20 +62,18 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
         .iter()
         .filter(|h| h.signer == moving.signer)
     {
-        let reading = match &height.reading {
-            StateReading::Read(state) => format!("height {state}"),
-            StateReading::Missing => "no state file".into(),
-            StateReading::Link => "a link".into(),
-            StateReading::Unreadable(why) => format!("unreadable: {why}"),
+        let (chain, state) = (&height.chain, height.state_file.display());
+        let said = match &height.reading {
+            StateReading::Read(at) => {
+                format!("{chain} is at height {at} in {state}, which is kept")
+            }
+            StateReading::Missing => format!("{chain} has no state file {state}"),
+            StateReading::Link => format!("{chain} has a link for its state file {state}"),
+            StateReading::Unreadable(why) => {
+                format!("{chain} has a state file that can't be read, {state}: {why}")
+            }
         };
-        let state = height.state_file.display();
-        line(
-            out,
-            format_args!(
-                "  {} is at {reading} in {state}, which is kept",
-                height.chain
-            ),
-        );
+        line(out, format_args!("  {said}"));
     }
     for chain in moving.chains.iter().filter(|c| c.old.chain != c.new.chain) {
         let file = &chain.new;
@@ -164,9 +162,7 @@ fn changed_lines(out: &mut String, text: &str, edits: &[Change]) {
             .nth(number - 1)
             .filter(|l| changes.iter().all(|c| l.contains(&c.edit.raw_from)))
             .unwrap_or(&first.edit.raw_from);
-        let new = changes.iter().fold(old.to_owned(), |l, c| {
-            l.replacen(&c.edit.raw_from, &c.edit.raw_to, 1)
-        });
+        let new = changed(old, changes);
         line(
             out,
             format_args!("  {number:>4} {REMOVED}- {}{REMOVED:#}", old.trim()),
@@ -179,6 +175,33 @@ fn changed_lines(out: &mut String, text: &str, edits: &[Change]) {
             format_args!("         {WHY}{}{WHY:#}", reasons.join("; ")),
         );
     }
+}
+
+/// A line after its changes, which are in the order of the text.
+fn changed(line: &str, changes: &[Change]) -> String {
+    let mut new = String::new();
+    let mut rest = line;
+    for edit in changes.iter().map(|c| &c.edit) {
+        // Each is in what its predecessors left, or the line would have been shown otherwise.
+        let Some(at) = place_of(rest, &edit.raw_from) else {
+            continue;
+        };
+        new += &rest[..at];
+        new += &edit.raw_to;
+        rest = &rest[at + edit.raw_from.len()..];
+    }
+    new + rest
+}
+
+/// Where a text stands as a word of its own, or else where it stands first.
+fn place_of(line: &str, word: &str) -> Option<usize> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "/._-".contains(c));
+    let mut places = line.match_indices(word).map(|(at, _)| at);
+    let whole = places.find(|at| {
+        let (before, after) = (&line[..*at], &line[at + word.len()..]);
+        !part(before.chars().next_back()) && !part(after.chars().next())
+    });
+    whole.or_else(|| line.find(word))
 }
 
 /// Findings, the gravest first.
@@ -215,4 +238,47 @@ fn summary(out: &mut String, plan: &Plan) {
         "Nothing is in the way. Next: `kmsctl stage`, then `kmsctl apply` at the halt.".to_owned()
     };
     line(out, format_args!("{HEAD}{what}. {next}{HEAD:#}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str, edits: &[(&str, &str)]) -> String {
+        let changes: Vec<Change> = edits
+            .iter()
+            .map(|(from, to)| Change {
+                edit: tmkms_core::edit::Edit {
+                    span: 0..0,
+                    line: 1,
+                    from: (*from).into(),
+                    to: (*to).into(),
+                    raw_from: (*from).into(),
+                    raw_to: (*to).into(),
+                },
+                why: String::new(),
+            })
+            .collect();
+        changed(line, &changes)
+    }
+
+    #[test]
+    fn changes_show_where_they_are() {
+        let twice = [("/s/state", "/s/state.v2"), ("/s/state", "/s/state.v2")];
+        assert_eq!(
+            shown("BindPaths=/s/state:/s/state", &twice),
+            "BindPaths=/s/state.v2:/s/state.v2"
+        );
+        assert_eq!(
+            shown(
+                "ExecStart=/opt/start/tmkms start",
+                &[("start", "start -c /k")]
+            ),
+            "ExecStart=/opt/start/tmkms start -c /k"
+        );
+        assert_eq!(
+            shown("keys = [\"a-1\", \"a-1\"]", &[("\"a-1\"", "\"a-2\"")]),
+            "keys = [\"a-2\", \"a-1\"]"
+        );
+    }
 }

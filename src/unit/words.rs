@@ -253,6 +253,16 @@ impl Variables {
         out
     }
 
+    /// The first variable that words use and nothing sets.
+    pub fn unset<'a>(&self, words: &'a [String]) -> Option<&'a str> {
+        let names = words.iter().skip(1).filter_map(|word| {
+            let at = word.find("${")?;
+            Some(word[at + 2..].split_once('}')?.0)
+        });
+        let mut unset = names.filter(|name| self.get(name).is_none());
+        unset.next()
+    }
+
     fn within(&self, word: &str) -> String {
         let mut out = String::new();
         let mut rest = word;
@@ -324,5 +334,8 @@ mod tests {
             ["$A", "start", "/file path/t", "-c", "/y", "z", "$A"]
         );
         assert!(!format!("{variables:?}").contains("path"));
+        let words = ["${NO}", "-c${A}", "$$", "x${NO}"].map(str::to_owned);
+        assert_eq!(variables.unset(&words), Some("NO"));
+        assert_eq!(variables.unset(&words[..3]), None);
     }
 }

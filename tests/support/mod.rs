@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test target uses a part of this")]
 
+pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
 
@@ -162,9 +163,12 @@ impl Host {
     pub fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         walk(self.root(), self.root(), &mut tree);
-        tree.retain(|path, _| !path.starts_with("var/lib/kmsctl") && !path.starts_with("run"));
-        tree.remove(Path::new("var"));
-        tree.remove(Path::new("var/lib"));
+        tree.retain(|path, _| {
+            !path.starts_with("var/lib/kmsctl") && !path.starts_with("run/kmsctl")
+        });
+        for folder in ["var", "var/lib", "run"] {
+            tree.remove(Path::new(folder));
+        }
         tree
     }
 }

@@ -1,5 +1,7 @@
 //! Decides what each new file of a signer holds, and which paths it may never be.
 
+mod obstacles;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -130,6 +132,8 @@ impl<'a> Files<'a> {
             part.edits = render::unit::edits(part.text, &moved, names)
                 .map_err(|(line, why)| self.refuse(part.source, line, why))?;
         }
+        self.inherited(&parts, &moved, names)?;
+        self.sandbox(&parts)?;
         self.start_on_new_config(&mut parts)?;
         let mut files = Vec::new();
         for part in parts {
@@ -164,16 +168,8 @@ impl<'a> Files<'a> {
                 paths.push((old, text(self.new_config), config));
             }
         }
-        let from = self.wanted.from.as_str();
-        let view = &self.signer.config.view;
-        let moving = view.chains.iter().filter(|c| c.id.value == from);
-        let moving = moving.filter(|_| self.wanted.from != self.wanted.to);
-        for state_file in moving.filter_map(|c| c.state_file.as_ref()) {
-            // As the config spells it, which is how the unit would.
-            let old = text(&tmkms::absolute(&state_file.value, &unit.working_directory));
-            let new = naming::path(&old, self.wanted.suffix);
-            paths.push((old, new, "the unit names the state file"));
-        }
+        let state = "the unit names the state file";
+        paths.extend(self.states().map(|(old, new)| (old, new, state)));
         if self.program != self.signer.program() {
             let why = "the tmkms that is asked for";
             paths.push((text(self.signer.program()), text(self.program), why));
@@ -181,6 +177,21 @@ impl<'a> Files<'a> {
         paths.sort();
         paths.dedup();
         paths
+    }
+
+    /// The state files that get a new name, old and new, as the config spells them: which is how the unit would.
+    fn states(&self) -> impl Iterator<Item = (String, String)> {
+        let from = self.wanted.from.as_str();
+        let view = &self.signer.config.view;
+        let moving = view.chains.iter().filter(move |c| c.id.value == from);
+        let moving = moving.filter(|_| self.wanted.from != self.wanted.to);
+        let written = moving.filter_map(|c| c.state_file.as_ref());
+        written.map(|path| {
+            let old = tmkms::absolute(&path.value, &self.signer.unit.working_directory);
+            let old = old.to_string_lossy().into_owned();
+            let new = naming::path(&old, self.wanted.suffix);
+            (old, new)
+        })
     }
 
     /// The unit's texts, in systemd's order.
@@ -300,12 +311,16 @@ impl<'a> Files<'a> {
                     add(place(word), format!("{lead}{config}"));
                 }
             } else if let Some(start) = argv.iter().position(|w| w == "start") {
-                let end = place(start).end;
+                // The word itself is replaced, so that the change shows where it is.
+                let word = &part.text[place(start)];
                 if shared {
                     let name = self.new_config.file_name().unwrap_or_default();
-                    add(end..end, format!(" -c {}", name.to_string_lossy()));
+                    add(
+                        place(start),
+                        format!("{word} -c {}", name.to_string_lossy()),
+                    );
                 } else {
-                    add(end..end, format!(" -c {config}"));
+                    add(place(start), format!("{word} -c {config}"));
                 }
             }
             break;

@@ -16,8 +16,27 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
         for file in &moving.files {
             findings.extend(in_the_way(case, moving, file, signer));
         }
+        findings.extend(foreign(case, moving));
     }
     findings
+}
+
+/// Drop-ins that would change what the new unit does, and that nothing of the old one accounts for.
+fn foreign(case: &Case<'_>, moving: &Move) -> Vec<Finding> {
+    let there = case.around.drop_ins.get(&moving.new);
+    let known = |path: &Path| moving.files.iter().any(|f| f.path.as_path() == path);
+    let foreign = there.into_iter().flatten().filter(|path| !known(path));
+    let findings = foreign.map(|path| {
+        let message = format!(
+            "this drop-in would change {}, and {} has none like it",
+            moving.new, moving.old
+        );
+        Finding::block(Code::FileInTheWay, message)
+            .of(&moving.signer)
+            .at(path)
+            .remedy("look at it and take it away, or give another suffix with --suffix")
+    });
+    findings.collect()
 }
 
 fn in_the_way(
