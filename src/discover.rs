@@ -118,6 +118,17 @@ pub fn surroundings(
             };
             around.targets.insert(path.to_owned(), found);
         }
+        for link in &moving.enablement.new {
+            let path = link.link.as_path();
+            let found = match files.entry(path) {
+                Ok(None) => continue,
+                Ok(Some(Entry::Link(to))) if to == link.target => continue,
+                Ok(Some(Entry::Link(to))) => format!("a link to {}", to.display()),
+                Ok(Some(_)) => "no link".into(),
+                Err(e) => format!("what can't be read ({e})"),
+            };
+            around.links.insert(path.to_owned(), found);
+        }
         for chain in &moving.chains {
             let path = &chain.new.state_file;
             around.states.insert(path.clone(), state(files, path));

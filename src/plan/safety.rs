@@ -29,6 +29,8 @@ pub struct Surroundings {
     /// Only what is there; links are not followed.
     pub targets: BTreeMap<PathBuf, Found>,
     pub states: BTreeMap<PathBuf, StateReading>,
+    /// What stands where a link is to enable a new unit, in words, unless it is that link.
+    pub links: BTreeMap<PathBuf, String>,
     /// The drop-ins that are there for each new unit's name and not for the old one's.
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.

@@ -28,6 +28,9 @@ pub struct Names<'a> {
     pub suffix: &'a str,
 }
 
+/// Why a specifier is written out.
+const KEEPS_MEANING: &str = "the new unit's name would change what it means";
+
 /// Settings that may say the new unit's own name: they are for the eye.
 const OWN_NAME: [&str; 3] = ["Description", "Documentation", "SyslogIdentifier"];
 
@@ -65,15 +68,26 @@ pub fn edits(
                 }
             }
         }
-        // An edit keeps the word that it replaces: what may be a secret is edited only where it is a path that moves.
-        let stays = OWN_NAME.contains(&setting.key.as_str())
-            || SECRET_SETTINGS.contains(&setting.key.as_str());
+        let own_name = OWN_NAME.contains(&setting.key.as_str());
+        let secret = SECRET_SETTINGS.contains(&setting.key.as_str());
         for place in with_specifiers(entry, value) {
             let word = &entry[place.clone()];
-            match renamed(word, moved, names, stays) {
-                Ok(Some((to, why))) => change(place, &to, why),
-                Ok(None) => {}
-                Err(why) => return Err((at_line(place.start), why)),
+            let becomes = renamed(word, moved, names, own_name);
+            // An edit keeps the word that it replaces, and an error shows it: not what may be a secret.
+            let shown = match &becomes {
+                Ok(Some((_, why))) => *why == KEEPS_MEANING,
+                Ok(None) => false,
+                Err(_) => true,
+            };
+            let becomes = match becomes {
+                _ if secret && shown => Err(format!(
+                    "{}= uses a specifier that would mean something else in {}: write out what it stands for",
+                    setting.key, names.new
+                )),
+                other => other,
+            };
+            if let Some((to, why)) = becomes.map_err(|why| (at_line(place.start), why))? {
+                change(place, &to, why);
             }
         }
     }
@@ -149,7 +163,7 @@ fn renamed<'m>(
     word: &str,
     moved: &[Moved<'m>],
     names: Names<'_>,
-    stays: bool,
+    own_name: bool,
 ) -> Result<Option<(String, &'m str)>, String> {
     let Ok(old) = expand(word, names.old) else {
         // Only a running systemd knows it, and the unit's name has no part in it.
@@ -176,15 +190,12 @@ fn renamed<'m>(
         plain(path.to)?;
         return Ok(Some((path.to.to_owned(), path.why)));
     }
-    if stays || means(word, &old) {
+    if own_name || means(word, &old) {
         return Ok(None);
     }
     let pinned = pinned(word, names.old);
     if means(&pinned, &old) {
-        Ok(Some((
-            pinned,
-            "the new unit's name would change what it means",
-        )))
+        Ok(Some((pinned, KEEPS_MEANING)))
     } else {
         Err(format!(
             "{word:?} would mean something else in {}",
@@ -321,11 +332,14 @@ mod tests {
     }
 
     #[test]
-    fn no_edit_keeps_what_may_be_a_secret() {
-        let text = "[Service]\nExecStart=/b/tmkms start -c /k/1.toml\nEnvironment=PIN=1234%N TMKMS_CONFIG_FILE=/k/%i.toml\n";
+    fn no_edit_and_no_error_keeps_what_may_be_a_secret() {
+        let text = "[Service]\nExecStart=/b/tmkms start -c /k/1.toml\nEnvironment=PIN=1234%i TMKMS_CONFIG_FILE=/k/%i.toml\n";
         let edits = moved(text, "/k/1.toml", "/k/1.v3.toml").unwrap();
         let kept: Vec<&str> = edits.iter().map(|e| e.raw_from.as_str()).collect();
         assert_eq!(kept, ["/k/1.toml", "/k/%i.toml"]);
+        let text = text.replace("1234%i", "1234%N");
+        let (line, why) = moved(&text, "/k/1.toml", "/k/1.v3.toml").unwrap_err();
+        assert!(line == 3 && !why.contains("1234"), "{why}");
     }
 
     #[test]
