@@ -17,7 +17,7 @@ pub const PATH: &str = "/etc/kmsctl/kmsctl.toml";
 
 /// Flags that are no settings: which host's file this is, files that are written, and what one plan's operator overrules
 /// after looking at it.
-const NO_SETTINGS: [&str; 7] = [
+pub const NO_SETTINGS: [&str; 7] = [
     "root",
     "no_settings",
     "help",
