@@ -74,6 +74,8 @@ pub enum End {
 pub struct Settings {
     /// Lanes in flight. systemd does one job at a time; a few keep it busy, more only lengthen each one's dark time.
     pub parallel: usize,
+    /// The first signer that is started goes alone; the others wait until it was watched.
+    pub canary: bool,
     /// How long a started signer is watched.
     pub soak: Duration,
     /// Systemd has limits of its own (90 s by default); this one only keeps a lost signal from hanging kmsctl.
@@ -84,7 +86,8 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             parallel: 4,
-            soak: Duration::from_secs(3),
+            canary: false,
+            soak: Duration::from_secs(10),
             job_limit: Duration::from_secs(300),
         }
     }
@@ -162,15 +165,29 @@ impl Run<'_> {
         if end != End::Done {
             return Ok(end);
         }
-        let lanes = program
-            .lanes
-            .iter()
-            .map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
-        let end = self.lanes(lanes.collect())?;
-        if end != End::Done {
-            return Ok(end);
+        for lanes in self.groups(&program.lanes) {
+            let lanes = lanes
+                .into_iter()
+                .map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
+            let end = self.lanes(lanes.collect())?;
+            if end != End::Done {
+                return Ok(end);
+            }
         }
         self.sequence(&program.after)
+    }
+
+    /// The lanes that may be in flight together: a canary goes first and alone.
+    fn groups<'l>(&self, lanes: &'l [Lane]) -> Vec<Vec<&'l Lane>> {
+        let starts = |lane: &&Lane| {
+            let mut actions = lane.steps.iter().map(|s| &s.action);
+            actions.any(|a| matches!(a, Action::Start { .. }))
+        };
+        let canary = lanes.iter().find(starts).filter(|_| self.settings.canary);
+        let rest = lanes.iter();
+        let rest = rest.filter(|l| canary.is_none_or(|c| c.signer != l.signer));
+        let alone = canary.into_iter().map(|c| vec![c]);
+        alone.chain([rest.collect()]).collect()
     }
 
     fn sequence(&mut self, steps: &[Step]) -> Result<End> {

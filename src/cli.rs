@@ -15,6 +15,8 @@ mod snapshot;
 mod stage;
 mod status;
 mod unstage;
+mod watch;
+mod way_back;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

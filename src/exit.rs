@@ -19,15 +19,21 @@ pub enum Exit {
     Usage = 2,
     /// Refused by a rule, a blocking finding, a gate, or inputs that changed.
     Refused = 3,
+    /// Failed, and taken back: everything that was switched is as before.
+    TakenBack = 4,
     /// Failed half-way: `apply` resumes, `rollback` undoes.
     HalfWay = 5,
+    /// A wait before the switch took too long; nothing changed.
+    TimedOut = 6,
+    /// Switched, and not seen signing in time; nothing is taken back.
+    NotSigning = 7,
     /// `plan --detailed-exitcode` only: the plan holds changes.
     Changes = 10,
 }
 
 /// Every code that a run can end with, and what it means: the one text of `--help` and of the manual page. 130 is no
 /// [`Exit`], because the second signal ends the process at once.
-pub const CODES: [(u8, &str); 7] = [
+pub const CODES: [(u8, &str); 10] = [
     (0, "done, or nothing to do"),
     (1, "failed; nothing changed, or everything is as before"),
     (2, "the command line isn't complete"),
@@ -36,8 +42,20 @@ pub const CODES: [(u8, &str); 7] = [
         "refused: a rule, a blocking finding, no or several matching chains, changed inputs",
     ),
     (
+        4,
+        "failed and taken back: a new signer didn't come up, and the old ones run again",
+    ),
+    (
         5,
         "failed half-way: `kmsctl apply` resumes, `kmsctl rollback` (or `unstage`) undoes",
+    ),
+    (
+        6,
+        "`apply --wait-for-halt`: the chain didn't halt in time; nothing changed",
+    ),
+    (
+        7,
+        "`apply --await-signing`: switched, and not seen signing in time; nothing is taken back",
     ),
     (10, "`plan --detailed-exitcode` only: there are changes"),
     (130, "ended at once by a second Ctrl-C: the same as 5"),
@@ -84,6 +102,21 @@ impl Failure {
     /// A failure that leaves an operation open.
     pub fn half_way(message: impl fmt::Display) -> Self {
         Failure::new(Exit::HalfWay, anyhow::anyhow!("{message}"))
+    }
+
+    /// A failure that was taken back.
+    pub fn taken_back(message: impl fmt::Display) -> Self {
+        Failure::new(Exit::TakenBack, anyhow::anyhow!("{message}"))
+    }
+
+    /// A wait before the switch that took too long.
+    pub fn timed_out(message: impl fmt::Display) -> Self {
+        Failure::new(Exit::TimedOut, anyhow::anyhow!("{message}"))
+    }
+
+    /// New signers that weren't seen signing.
+    pub fn not_signing(message: impl fmt::Display) -> Self {
+        Failure::new(Exit::NotSigning, anyhow::anyhow!("{message}"))
     }
 
     /// The command line lacks something that only its author can add.

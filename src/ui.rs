@@ -68,6 +68,31 @@ impl Ui {
     /// # Errors
     /// No, or nobody to ask: then the message names `--yes`.
     pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        let answer = || {
+            let ask = dialoguer::Confirm::new().with_prompt(question);
+            ask.default(false).interact()
+        };
+        self.ask(question, answer)
+    }
+
+    /// Asks for a name to be typed, where a slip of one key would be too little.
+    ///
+    /// # Errors
+    /// Another word, or nobody to ask.
+    pub fn confirm_by_name(&self, question: &str, name: &str) -> Result<(), Failure> {
+        let answer = || {
+            let prompt = format!("{question} Type {name} to go on");
+            let ask = dialoguer::Input::<String>::new().with_prompt(prompt);
+            Ok(ask.allow_empty(true).interact_text()?.trim() == name)
+        };
+        self.ask(question, answer)
+    }
+
+    fn ask(
+        &self,
+        question: &str,
+        answer: impl FnOnce() -> dialoguer::Result<bool>,
+    ) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
@@ -81,11 +106,7 @@ impl Ui {
         let prompt_ends = std::sync::Arc::default();
         signal_hook::flag::register(signal_hook::consts::SIGINT, prompt_ends)
             .context("watching for Ctrl-C")?;
-        let answer = dialoguer::Confirm::new()
-            .with_prompt(question)
-            .default(false)
-            .interact();
-        match answer {
+        match answer() {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::from(anyhow::anyhow!(
                 "not confirmed; nothing was changed"
@@ -99,6 +120,11 @@ impl Ui {
             }
         }
     }
+}
+
+/// A number of things, in words.
+pub(crate) fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Writes a line into a text. Writing to memory doesn't fail.

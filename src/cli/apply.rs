@@ -1,20 +1,24 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
+mod after;
+
+pub use after::signed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::operation::{self, PlanFile, Task};
-use crate::apply::{End, Settings};
+use super::watch::Watch;
+use crate::apply::Settings;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
 use crate::host::Host;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
-use crate::journal::{Journal, OperationId, Verb};
+use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
@@ -32,30 +36,25 @@ pub struct ApplyArgs {
     /// How many blocks apart the heights may be when going on with an interrupted switch; by default as planned
     #[arg(long, value_name = "BLOCKS")]
     max_spread: Option<u64>,
+    /// Switch all signers at once, without the first one going alone
+    #[arg(long)]
+    no_canary: bool,
+    /// Leave everything as it is where a new signer doesn't come up, instead of going back
+    #[arg(long)]
+    no_auto_rollback: bool,
     #[command(flatten)]
     watch: Watch,
 }
 
-/// How started signers are watched, and how many are switched at once.
-#[derive(Debug, Args)]
-pub struct Watch {
-    /// How long each started signer is watched, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    soak: u64,
-    /// How many signers are in flight at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
-}
-
-impl Watch {
-    pub fn settings(&self) -> Settings {
+impl ApplyArgs {
+    fn settings(&self) -> Settings {
         Settings {
-            parallel: usize::from(self.parallel),
-            soak: Duration::from_secs(self.soak),
-            ..Settings::default()
+            canary: !self.no_canary,
+            ..self.watch.settings()
         }
     }
 }
+
 
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     let _lock = operation::lock(host)?;
@@ -150,7 +149,7 @@ fn begin(
             .of(id)
             .next(&["kmsctl apply", "kmsctl unstage"])
         })?;
-    let settings = args.watch.settings();
+    let settings = args.settings();
     let task = Task {
         journal,
         id,
@@ -162,7 +161,7 @@ fn begin(
         resumed: supersedes.is_some(),
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    finish(host, ui, plan, id, &end)
+    after::ended(host, ui, args, id, &end)
 }
 
 /// Staging and the switch as one program.
@@ -206,33 +205,6 @@ fn what_happens(plan: &Plan) -> String {
         );
     }
     out
-}
-
-fn finish(host: &Host, ui: Ui, plan: &Plan, id: OperationId, end: &End) -> Outcome {
-    if *end == End::Done {
-        let message = format!(
-            "{} signers are on {}. They sign once their validators run: watch `kmsctl heights`.",
-            plan.moves.len(),
-            plan.request.new_chain
-        );
-        events::done(ui, Some(id), &message, &["kmsctl heights"]);
-        return Ok(Exit::Done);
-    }
-    let why = operation::explain(end);
-    let history = History::read(host)?;
-    let failure = if history.open().is_some_and(|open| !open.switched()) {
-        Failure::half_way(format!(
-            "{why}no signer was touched. `kmsctl apply` tries again, `kmsctl unstage` takes away what it staged"
-        ))
-        .next(&["kmsctl apply", "kmsctl unstage"])
-    } else {
-        Failure::half_way(format!(
-            "{why}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` \
-             goes back"
-        ))
-        .next(&["kmsctl status", "kmsctl apply", "kmsctl rollback"])
-    };
-    Err(failure.of(id))
 }
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
@@ -296,11 +268,11 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         plan: plan.id.clone(),
         ledger,
         known,
-        settings: args.watch.settings(),
+        settings: args.settings(),
         resumed: true,
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    finish(host, ui, plan, open.operation, &end)
+    after::ended(host, ui, args, open.operation, &end)
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.

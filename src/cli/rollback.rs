@@ -2,21 +2,15 @@
 
 use clap::Args;
 
-use super::apply::Watch;
-use super::operation::{self, Task};
+use super::operation;
+use super::watch::Watch;
+use super::way_back::{self, Way};
 use crate::apply::End;
-use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::finding::Finding;
 use crate::host::Host;
-use crate::inventory::Inventory;
-use crate::journal::store::{History, Opening, Writer};
+use crate::journal::store::History;
 use crate::journal::{Journal, OperationId, Verb};
-use crate::ledger::Ledger;
-use crate::plan::safety::Side;
-use crate::plan::{Plan, safety};
-use crate::rollback;
-use crate::ui::{Ui, dry_run, events};
+use crate::ui::{self, Ui, dry_run, events};
 
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -43,57 +37,22 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         }
     };
     let plan = &undone.plan;
-    let ledger = Ledger::of(&history.0);
-    let inventory = discover::inventory(host, Versions::Skip)?;
-    operation::judge(
-        ui,
-        findings(host, plan, &inventory, &ledger),
-        "the way back is blocked",
-    )?;
+    let way = Way {
+        plan,
+        undone: undone.operation,
+        resumed,
+    };
+    let look = way_back::look(host, &way, &history)?;
+    look.judge(ui)?;
     if args.dry_run {
-        let program = resumed.map(|open| open.program.clone());
-        let program = program.unwrap_or_else(|| rollback::program(plan, &inventory));
-        return dry_run::show(ui, Verb::Rollback, plan, &program);
+        return dry_run::show(ui, Verb::Rollback, plan, &way.program(&look.inventory));
     }
     if !ui.yes && !ui.json {
-        ui.note(operation::standing(plan, &inventory).trim_end());
+        ui.note(operation::standing(plan, &look.inventory).trim_end());
     }
     let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
-    ui.confirm(&format!(
-        "Close {} signers of {} and go back to {old}?",
-        plan.moves.len(),
-        plan.request.new_chain
-    ))?;
-    let (journal, id, program) = match resumed {
-        Some(open) => (
-            Writer::resume(host, open)?,
-            open.operation,
-            open.program.clone(),
-        ),
-        None => {
-            let program = rollback::program(plan, &inventory);
-            let supersedes = Some(undone.operation);
-            let opening = Opening {
-                verb: Verb::Rollback,
-                supersedes,
-                plan,
-                program: &program,
-            };
-            let (journal, id) = Writer::open(host, &history, &opening)?;
-            (journal, id, program)
-        }
-    };
-    let task = Task {
-        journal,
-        id,
-        verb: Verb::Rollback,
-        plan: plan.id.clone(),
-        ledger,
-        known: safety::known(&inventory, &plan.moves),
-        settings: args.watch.settings(),
-        resumed: open.is_some(),
-    };
-    let end = operation::carry_out(host, ui, task, &program)?;
+    confirm(host, ui, &history, undone, old)?;
+    let (id, end) = way_back::go(host, ui, &way, &history, look, args.watch.settings())?;
     if end != End::Done {
         return Err(Failure::half_way(format!(
             "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \
@@ -103,37 +62,42 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         .of(id)
         .next(&["kmsctl status", "kmsctl rollback", "kmsctl apply"]));
     }
+    let count = plan.moves.len();
     let message = format!(
-        "{} signers are on {old} again. The staged files stay, closed; `kmsctl unstage` takes them away.",
-        plan.moves.len()
+        "{} {} on {old} again. The staged files stay, closed; `kmsctl unstage` takes them away.",
+        ui::count(count, "signer"),
+        if count == 1 { "is" } else { "are" }
     );
     events::done(ui, Some(id), &message, &["kmsctl unstage"]);
     Ok(Exit::Done)
 }
 
-/// Everything that forbids or should be known, before anything is stopped.
-fn findings(host: &Host, plan: &Plan, inventory: &Inventory, ledger: &Ledger) -> Vec<Finding> {
-    let mut findings = rollback::against(plan, inventory);
-    findings.extend(rollback::changed(plan, inventory));
-    let programs = plan
-        .moves
-        .iter()
-        .filter(|m| m.start)
-        .map(|m| &m.old_program);
-    findings.extend(operation::binaries(plan, &*host.files, programs));
-    findings.extend(safety::against(inventory, ledger, &plan.moves, Side::Old));
-    for moving in &plan.moves {
-        for file in moving.old_chains() {
-            let reading = discover::state(&*host.files, &file.state_file);
-            findings.extend(safety::startable(
-                ledger,
-                &moving.signer,
-                &file.state_file,
-                &reading,
-            ));
-        }
+/// Asks; for the chain's name where new signers have signed, since their blocks are given up.
+fn confirm(
+    host: &Host,
+    ui: Ui,
+    history: &History,
+    undone: &Journal,
+    old: &str,
+) -> Result<(), Failure> {
+    let plan = &undone.plan;
+    let question = format!(
+        "Close {} of {} and go back to {old}?",
+        ui::count(plan.moves.len(), "signer"),
+        plan.request.new_chain
+    );
+    let signed = match undone.verb {
+        Verb::Apply => super::apply::signed(host, history, undone),
+        _ => Vec::new(),
+    };
+    if signed.is_empty() {
+        return ui.confirm(&question);
     }
-    findings
+    ui.note(&format!(
+        "The new chain was signed:\n  {}\nThat stays signed: go back only where the new chain was given up.",
+        signed.join("\n  ")
+    ));
+    ui.confirm_by_name(&question, plan.request.new_chain.as_str())
 }
 
 fn going_on(open: &Journal, wanted: Option<OperationId>) -> Result<&Journal, Failure> {

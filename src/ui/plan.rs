@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::line;
+use super::{count, line};
 use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Finding, Severity};
 use crate::inventory::StateReading;
@@ -41,10 +41,6 @@ pub fn text(plan: &Plan) -> String {
     findings(&mut out, &plan.findings);
     summary(&mut out, plan);
     out
-}
-
-fn count(n: usize, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 fn signer(out: &mut String, plan: &Plan, moving: &Move) {

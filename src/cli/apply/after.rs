@@ -1,0 +1,214 @@
+//! What follows a switch: it is done, or it failed, and then what was switched goes back by itself as long as no new
+//! signer has signed. From its first signature on only the operator knows whether the old chain may be signed again.
+
+use std::collections::BTreeMap;
+
+use tmkms_core::state::SignState;
+
+use super::ApplyArgs;
+use crate::apply::End;
+use crate::cli::{operation, way_back};
+use crate::discover::{self, Versions};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::host::Host;
+use crate::inventory::StateReading;
+use crate::journal::store::History;
+use crate::journal::{Journal, OperationId, Record};
+use crate::ledger::Ledger;
+use crate::paths::ManagedPath;
+use crate::plan::Plan;
+use crate::plan::program::{Action, StepId};
+use crate::ui::{self, Ui, events};
+
+/// Says how a switch ended, and takes it back where that is right.
+pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &End) -> Outcome {
+    let history = History::read(host)?;
+    let Some(journal) = history.get(id) else {
+        return Err(anyhow::anyhow!("the journal of operation {id} is gone").into());
+    };
+    let plan = &journal.plan;
+    if *end == End::Done {
+        let one = plan.moves.len() == 1;
+        let message = format!(
+            "{} {} on {}. {} once {} run: watch `kmsctl heights`.",
+            ui::count(plan.moves.len(), "signer"),
+            if one { "is" } else { "are" },
+            plan.request.new_chain,
+            if one { "It signs" } else { "They sign" },
+            if one { "its validators" } else { "their validators" },
+        );
+        events::done(ui, Some(id), &message, &["kmsctl heights"]);
+        return Ok(Exit::Done);
+    }
+    let why = operation::explain(end);
+    if !journal.switched() {
+        return Err(Failure::half_way(format!(
+            "{why}no signer was touched. `kmsctl apply` tries again, `kmsctl unstage` takes away what it staged"
+        ))
+        .of(id)
+        .next(&["kmsctl apply", "kmsctl unstage"]));
+    }
+    if args.no_auto_rollback || !only_new_ones_failed(journal, end) {
+        return Err(stays(&why, id));
+    }
+    let signed = signed(host, &history, journal);
+    if !signed.is_empty() {
+        let why = format!(
+            "{why}nothing is taken back by itself, since the new chain was signed:\n  {}\n",
+            signed.join("\n  ")
+        );
+        return Err(stays(&why, id));
+    }
+    take_back(host, ui, args, &history, journal, &why)
+}
+
+/// It stays where it is.
+fn stays(why: &str, id: OperationId) -> Failure {
+    Failure::half_way(format!(
+        "{why}the switch isn't complete. `kmsctl status` shows who runs; `kmsctl apply` goes on, `kmsctl rollback` goes \
+         back"
+    ))
+    .of(id)
+    .next(&["kmsctl status", "kmsctl apply", "kmsctl rollback"])
+}
+
+/// Whether all that failed is new signers that didn't come up, or mustn't be started. An old one that can't be proven
+/// dead is no reason to start it again.
+fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
+    let End::Stopped {
+        failures,
+        interrupted,
+    } = end
+    else {
+        return false;
+    };
+    let steps = journal.program.steps().map(|s| (&s.id, &s.action));
+    let actions: BTreeMap<&StepId, &Action> = steps.collect();
+    let of_new = |(step, _): &(StepId, String)| {
+        matches!(
+            actions.get(step),
+            Some(Action::Start { .. } | Action::Watch { .. } | Action::CheckHeights { .. })
+        )
+    };
+    !interrupted && !failures.is_empty() && failures.iter().all(of_new)
+}
+
+/// The new signers whose state has advanced since their start, in sentences.
+///
+/// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
+/// the old signers. A file that can't be read may have advanced.
+pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> {
+    let earlier = history.0.iter().filter(|j| j.operation < journal.operation);
+    let mut before = Ledger::of(earlier);
+    for record in &journal.records {
+        if let Record::State {
+            state_file,
+            state,
+            bytes: Some(_),
+            ..
+        } = record
+        {
+            before.saw(state_file, *state);
+        }
+    }
+    let mut found = Vec::new();
+    for moving in &journal.plan.moves {
+        for file in moving.new_chains() {
+            let path = &file.state_file;
+            let stood = before.highest(path).unwrap_or(SignState::ZERO);
+            match discover::state(&*host.files, path) {
+                StateReading::Missing => {}
+                StateReading::Read(state) if state <= stood => {}
+                StateReading::Read(state) => found.push(format!(
+                    "{} signed {} up to {state}",
+                    moving.signer, file.chain
+                )),
+                StateReading::Link | StateReading::Unreadable(_) => found.push(format!(
+                    "{}: {} can't be read",
+                    moving.signer,
+                    path.display()
+                )),
+            }
+        }
+    }
+    found
+}
+
+/// The whole operation goes back.
+fn take_back(
+    host: &mut Host,
+    ui: Ui,
+    args: &ApplyArgs,
+    history: &History,
+    journal: &Journal,
+    why: &str,
+) -> Outcome {
+    let plan = &journal.plan;
+    ui.note(&format!(
+        "{why}No new signer has signed: everything goes back."
+    ));
+    let way = way_back::Way {
+        plan,
+        undone: journal.operation,
+        resumed: None,
+    };
+    let settings = args.watch.settings();
+    let back = way_back::look(host, &way, history).and_then(|look| {
+        look.judge(ui)?;
+        way_back::go(host, ui, &way, history, look, settings)
+    });
+    let (id, trouble) = match back {
+        Ok((id, End::Done)) => return Err(taken_back(host, plan, id, why)?),
+        Ok((id, end)) => (id, operation::explain(&end)),
+        Err(failure) => (
+            failure.operation.unwrap_or(journal.operation),
+            format!("{:#}\n", failure.error),
+        ),
+    };
+    Err(Failure::half_way(format!(
+        "THE WAY BACK FAILED TOO:\n{trouble}`kmsctl rollback` tries it again. By hand, signer by signer, where \
+         `kmsctl status` shows that neither unit runs:\n{}the switch had failed before: {}",
+        by_hand(plan),
+        why.trim_end()
+    ))
+    .of(id)
+    .next(&["kmsctl status", "kmsctl rollback"]))
+}
+
+fn taken_back(
+    host: &mut Host,
+    plan: &Plan,
+    id: OperationId,
+    why: &str,
+) -> Result<Failure, Failure> {
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
+    let failure = Failure::taken_back(format!(
+        "{why}taken back to {old} by operation {id}:\n{}find out why it didn't come up; `kmsctl apply` tries again",
+        operation::standing(plan, &inventory)
+    ));
+    Ok(failure
+        .of(id)
+        .next(&["kmsctl status", "kmsctl apply", "kmsctl unstage"]))
+}
+
+/// What a hand may do for a signer, once its new unit is proven dead.
+fn by_hand(plan: &Plan) -> String {
+    let mut out = String::new();
+    for moving in plan.moves.iter().filter(|m| m.start) {
+        let config = moving.new_config.display();
+        ui::line(
+            &mut out,
+            format_args!(
+                "  systemctl stop {}; pgrep -af {config}  # nothing may be left on it",
+                moving.new
+            ),
+        );
+        let marker = ManagedPath::fence(&moving.old);
+        ui::line(
+            &mut out,
+            format_args!("  rm {marker} && systemctl start {}", moving.old),
+        );
+    }
+    out
+}
