@@ -357,15 +357,20 @@ fn signers_that_stop_or_start_each_other_are_refused() {
         ];
         blocked(&host, &says);
     }
-    // The one that needs it isn't moved with it.
-    let host = Host::of("commercio");
-    host.edit(&unit(1), "After=", "Requires=tmkms-02.service\nAfter=");
-    let words = [&PLAN[..], &["--signer", "tmkms-02"]].concat();
-    host.kmsctl(&words).exits(3).says(&[
-        "block[signers-tied] /etc/systemd/system/tmkms-01.service",
-        "tmkms-01.service can't be without tmkms-02.service",
-        "move both",
-    ]);
+    // The one that stops with it isn't moved with it.
+    for key in ["Requires", "BindsTo", "PartOf", "StopPropagatedFrom"] {
+        let host = Host::of("commercio");
+        host.edit(
+            &unit(1),
+            "After=",
+            &format!("{key}=tmkms-02.service\nAfter="),
+        );
+        let words = [&PLAN[..], &["--signer", "tmkms-02"]].concat();
+        host.kmsctl(&words).exits(3).says(&[
+            "block[signers-tied] /etc/systemd/system/tmkms-01.service:3:",
+            &format!("{key}= stops tmkms-01.service with tmkms-02.service, which moves"),
+        ]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod binaries;
 mod keys;
 mod places;
 mod states;
+mod ties;
 mod validators;
 
 use std::collections::BTreeMap;
@@ -85,6 +86,7 @@ pub fn judge(
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
+    findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
         findings.push(
@@ -242,36 +244,20 @@ fn pulled_in(case: &Case<'_>, signer: &Signer, moving: &Move) -> Vec<Finding> {
         if case.moves.iter().any(|m| is(&m.old)) {
             continue;
         }
-        let at = pull.at.as_deref().unwrap_or(&signer.unit.fragment);
-        let tied = case.inventory.current().find(|s| is(&s.unit.name));
-        let finding = match tied.filter(|_| pull.needs) {
-            Some(other) => {
-                let message = format!(
-                    "{by} can't be without {old}: it stops with it, and won't start again while {old} is closed"
-                );
-                Finding::block(Code::SignersTied, message)
-                    .of(other.name())
-                    .remedy(format!(
-                        "let each signer stand alone (`After={old}` at most), or move both"
-                    ))
-            }
-            None => {
-                let needs = match pull.needs {
-                    true => {
-                        format!(", and {by} stops with it and won't start again while it needs it")
-                    }
-                    false => String::new(),
-                };
-                let message = format!(
-                    "{by} pulls {old} in by a text or a link that kmsctl doesn't change; the new unit gets a link of \
-                     its own, and at each boot the closed one fails aloud{needs}"
-                );
-                Finding::warn(Code::EnablementOdd, message)
-                    .of(signer.name())
-                    .remedy(format!("after the switch let {by} name {new} instead"))
-            }
+        let needs = match pull.needs {
+            true => format!(", and {by} stops with it and won't start again while it needs it"),
+            false => String::new(),
         };
-        findings.push(finding.at(at));
+        let message = format!(
+            "{by} pulls {old} in by a text or a link that kmsctl doesn't change; the new unit gets a link of its own, \
+             and at each boot the closed one fails aloud{needs}"
+        );
+        findings.push(
+            Finding::warn(Code::EnablementOdd, message)
+                .of(signer.name())
+                .at(pull.at.as_deref().unwrap_or(&signer.unit.fragment))
+                .remedy(format!("after the switch let {by} name {new} instead")),
+        );
     }
     findings
 }

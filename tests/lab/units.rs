@@ -141,11 +141,11 @@ fn diversify(root: &Path) -> Result<()> {
         "[Unit]\nWants=watch8.service\n[Install]\nWantedBy=multi-user.target\n",
     )?;
     write(
-        "etc/systemd/system/watch8.service",
+        "usr/lib/systemd/system/watch8.service",
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
     )?;
     write(
-        "etc/systemd/system/watch8.service.d/kms.conf",
+        "usr/lib/systemd/system/watch8.service.d/kms.conf",
         "[Unit]\nWants=tmkms-08.service\n",
     )?;
     symlink("/dev/null", wants.join("tmkms-09.service")).context("masking a dependency")?;
@@ -185,7 +185,7 @@ fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
     kmsctl(&machine, &PLAN)?.exits(10).says(&[
         "tmkms-00.service is masked",
         "watch8.service pulls tmkms-08.service in",
-        "/etc/systemd/system/watch8.service.d/kms.conf",
+        "/usr/lib/systemd/system/watch8.service.d/kms.conf",
     ]);
     other_config_blocks(&machine)?;
     kmsctl(&machine, &PLAN)?.exits(10);
