@@ -142,7 +142,6 @@ fn same_plan(machine: &Machine, snapshot: &Path) -> Result<()> {
     assert_eq!(here["moves"], there["moves"]);
     assert_eq!(here["inputs"], there["inputs"]);
     assert_eq!(here["id"], there["id"]);
-    assert_eq!(here["findings"], there["findings"]);
     let pulled = there["findings"].to_string();
     ensure!(
         pulled.contains("watch.service pulls tmkms-03.service in"),
