@@ -225,8 +225,6 @@ impl Services for Systemd {
         let mut variables = Variables::default();
         variables.assign(&service.take::<Vec<String>>("Environment")?);
         let environment_files: Vec<(String, bool)> = service.take("EnvironmentFiles")?;
-        let mut pulled_in_by: Vec<String> = about.take("WantedBy")?;
-        pulled_in_by.extend(about.take::<Vec<String>>("RequiredBy")?);
         let directory: String = service.take("WorkingDirectory")?;
         // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
         let directory = directory.trim_start_matches(['!', '-']);
@@ -242,7 +240,6 @@ impl Services for Systemd {
                 .into_iter()
                 .map(|(path, _)| PathBuf::from(path))
                 .collect(),
-            pulled_in_by,
             needs_reload: about.take("NeedDaemonReload")?,
             barred_by: barred
                 .map(|(_, _, _, path, _)| PathBuf::from(path))
