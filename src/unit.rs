@@ -4,7 +4,9 @@
 //! edits, which need to know where in the text a value stands.
 
 pub mod effective;
+mod environment_file;
 mod text;
+pub mod variables;
 pub mod words;
 
 use std::fmt;

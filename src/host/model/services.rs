@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::config::Config;
 
 use super::super::{Entry, Job, JobEnd, Ticket, UnitView, World};
@@ -185,8 +185,10 @@ impl Model {
             .iter()
             .filter(|(_, run)| run.main_pid != 0)
         {
-            // A unit that was taken out of the tree while it ran still runs, on nobody knows what.
-            let Ok(view) = self.view(unit) else {
+            // A unit that was taken out of the tree while it ran, or of which an environment file was, still runs, on
+            // nobody knows what.
+            let started = self.view(unit).and_then(|view| self.started(&view));
+            let Ok(started) = started else {
                 let unit = Some(unit.to_string());
                 found.push(SignerProcess {
                     pid: run.main_pid,
@@ -196,7 +198,7 @@ impl Model {
                 });
                 continue;
             };
-            let Some((argv, config)) = self.started(&view)? else {
+            let Some((argv, config)) = started else {
                 continue;
             };
             found.push(SignerProcess {
@@ -270,7 +272,8 @@ impl Model {
             return Ok(None);
         }
         let named = variables.get(tmkms::CONFIG_VARIABLE);
-        let config = tmkms::config_path(&argv, named, &view.working_directory);
+        let config = tmkms::config_path(&argv, named, &view.working_directory)
+            .map_err(|_| anyhow!("tmkms doesn't take its command's words"))?;
         Ok(Some((argv, config)))
     }
 

@@ -72,6 +72,7 @@ impl Model {
             working_directory: means.working_directory,
             variables: means.variables,
             environment_files: means.environment_files,
+            outside_variables: means.outside_variables,
             pulled_in_by: self.pulled_in_by(unit)?,
             needs_reload: barred_by != means.barred_by,
             barred_by,
