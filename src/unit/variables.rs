@@ -116,7 +116,7 @@ pub fn used(words: &[String]) -> Vec<&str> {
 /// The variable that a whole word stands for.
 fn whole_word(word: &str) -> Option<&str> {
     let name = word.strip_prefix('$')?;
-    (!name.is_empty() && !name.starts_with(['$', '{'])).then_some(name)
+    (!name.starts_with(['$', '{'])).then_some(name)
 }
 
 /// A piece of a word.
@@ -198,7 +198,7 @@ mod tests {
         assert!(!format!("{variables:?}").contains("path"));
         variables.assign(&[r#"OPTS=start -c "/x y.toml" 'a b' c\d "e f"#.into()]);
         assert_eq!(
-            variables.substitute(&["/b/tmkms".into(), "$OPTS".into(), "$A/x".into()]),
+            variables.substitute(&["/b/tmkms", "$OPTS", "$A/x", "$"].map(str::to_owned)),
             ["/b/tmkms", "start", "-c", "/x y.toml", "a b", "cd", "e f"]
         );
         variables.assign(&["2=no".into(), "no name=1".into()]);
