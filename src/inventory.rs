@@ -12,7 +12,8 @@ use tmkms_core::state::SignState;
 use crate::content::Fingerprint;
 use crate::finding::Finding;
 use crate::paths::{ManagedLink, UNIT_FOLDER};
-use crate::unit::words::{Variables, expand};
+use crate::unit::variables::Variables;
+use crate::unit::words::expand;
 use crate::unit::{UnitName, UnitText};
 
 /// A host as it was seen.

@@ -156,8 +156,17 @@ pub fn take(host: &mut Host, key: [u8; 32]) -> Result<Taken, Failure> {
     for signer in &inventory.signers {
         views.push(host.services.view(&signer.unit.name)?);
     }
+    let mut environment_files = Vec::new();
+    for view in &views {
+        environment_files.extend(view.found_environment_files(&*host.files)?);
+    }
     let unit_path = host.services.unit_path()?;
-    let chosen = choose::choose(&inventory, &views, &history.0);
+    let mut chosen = choose::choose(&inventory, &views, &history.0);
+    chosen.extend(
+        environment_files
+            .into_iter()
+            .map(|f| (choose::Kind::EnvironmentFile, f)),
+    );
     let leads = LeadsToConfig::of(&inventory);
     let collector = Collector::new(&*host.files, &leads, Placeholders::new(key));
     let collected = collector.collect(&chosen, &unit_path)?;

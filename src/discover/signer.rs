@@ -16,7 +16,7 @@ use crate::host::{Entry, Files, Host, UnitView};
 use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
-use crate::unit::{UnitName, UnitText};
+use crate::unit::{UnitName, UnitText, variables};
 
 /// What the host's tmkms binaries said, each asked once for each user that runs it.
 pub struct Binaries {
@@ -98,7 +98,7 @@ fn from_view(
 ) -> Result<Option<Signer>, Finding> {
     let file_variables = view
         .file_variables(&*host.files)
-        .map_err(|e| unreadable(&view, &view.fragment, &format!("{e:#}")))?;
+        .map_err(|e| environment(&view, format!("its environment can't be read: {e:#}")))?;
     let mut variables = view.variables.clone();
     variables.extend(&file_variables);
     let exec = view.exec.iter().map(|e| variables.substitute(e));
@@ -118,10 +118,19 @@ fn from_view(
     if let Some(name) = view.exec.iter().find_map(|e| variables.unset(e)) {
         return Err(unset(&view, name));
     }
+    let used = view.exec.iter().flat_map(|e| variables::used(e));
+    let mut used = used.chain([tmkms::CONFIG_VARIABLE]);
+    if let Some(name) = used.find(|name| view.outside_variables.iter().any(|o| o == name)) {
+        let message = format!(
+            "PassEnvironment= or UnsetEnvironment= decides what {name} is, which kmsctl doesn't follow"
+        );
+        return Err(environment(&view, message));
+    }
     let (text, parsed) = unit_text(files, &view)?;
     let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
     let named = variables.get(tmkms::CONFIG_VARIABLE);
-    let config_path = tmkms::config_path(&argv, named, &view.working_directory);
+    let config_path = tmkms::config_path(&argv, named, &view.working_directory)
+        .map_err(|word| unknown_word(&view, argv.get(word.0)))?;
     let config = config(files, &config_path)
         .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
     let chains = chains(files, &config.view, &view.working_directory);
@@ -164,7 +173,7 @@ fn from_view(
 
 fn unset(view: &UnitView, name: &str) -> Finding {
     let from = view.environment_files.iter();
-    let from: Vec<String> = from.map(|f| f.display().to_string()).collect();
+    let from: Vec<String> = from.map(|f| f.path.display().to_string()).collect();
     let message = if from.is_empty() {
         format!("its command uses ${{{name}}}, which nothing sets")
     } else {
@@ -176,6 +185,26 @@ fn unset(view: &UnitView, name: &str) -> Finding {
     finding(Code::UnitUnreadable, message, view.name.signer())
         .at(&view.fragment)
         .remedy("set it there, then plan again")
+}
+
+fn environment(view: &UnitView, message: String) -> Finding {
+    finding(Code::UnitUnreadable, message, view.name.signer())
+        .at(&view.fragment)
+        .remedy("name the config in the command itself, or mend that; then plan again")
+}
+
+/// A word is shown only where the unit's own text has it: out of a variable it may be a secret.
+fn unknown_word(view: &UnitView, word: Option<&String>) -> Finding {
+    let shown = word.filter(|word| view.exec.iter().flatten().any(|w| w == *word));
+    let message = match shown {
+        Some(word) => format!("tmkms' start is given {word:?}, which kmsctl doesn't know there"),
+        None => {
+            "tmkms' start is given, by a variable, a word that kmsctl doesn't know there".into()
+        }
+    };
+    finding(Code::UnitUnreadable, message, view.name.signer())
+        .at(&view.fragment)
+        .remedy("start it as `tmkms start -c CONFIG`, with `-v` or without; then plan again")
 }
 
 fn unit_text(files: &dyn Files, view: &UnitView) -> Result<(String, UnitText), Finding> {

@@ -56,8 +56,6 @@ pub fn choose(inventory: &Inventory, views: &[UnitView], journals: &[Journal]) -
         let own = ManagedPath::drop_in(&view.name).into();
         chosen.insert((Kind::Unit, own));
         chosen.insert((Kind::Folder, view.working_directory.clone()));
-        let files = view.environment_files.iter();
-        chosen.extend(files.map(|f| (Kind::EnvironmentFile, f.clone())));
     }
     for journal in journals {
         journalled(journal, &mut chosen);

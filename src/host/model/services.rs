@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::config::Config;
 
 use super::super::unit_path::{LINK_FOLDERS, UnitPath, is_mask};
@@ -197,12 +197,12 @@ impl Model {
             .filter(|(_, run)| run.main_pid != 0)
         {
             let at_start = self.running.configs.get(unit);
-            // A unit that was taken out of the tree while it ran still runs, on nobody knows what.
-            let (argv, config) = match self.view(unit) {
-                Ok(view) => match self.started(&view)? {
-                    Some((argv, config)) => (argv, Some(config)),
-                    None => continue,
-                },
+            // A unit that was taken out of the tree while it ran, or of which an environment file was, still runs, on
+            // nobody knows what.
+            let started = self.view(unit).and_then(|view| self.started(&view));
+            let (argv, config) = match started {
+                Ok(Some((argv, config))) => (argv, Some(config)),
+                Ok(None) => continue,
                 Err(_) => (Vec::new(), None),
             };
             found.push(SignerProcess {
@@ -281,7 +281,8 @@ impl Model {
             return Ok(None);
         }
         let named = variables.get(tmkms::CONFIG_VARIABLE);
-        let config = tmkms::config_path(&argv, named, &view.working_directory);
+        let config = tmkms::config_path(&argv, named, &view.working_directory)
+            .map_err(|_| anyhow!("tmkms doesn't take its command's words"))?;
         Ok(Some((argv, config)))
     }
 

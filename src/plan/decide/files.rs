@@ -164,7 +164,8 @@ impl<'a> Files<'a> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut paths = Vec::new();
         let config = "the new unit starts on the new config";
-        let written = tmkms::config_argument(&unit.exec).map(|(_, path)| path.to_owned());
+        let written = tmkms::config_argument(&unit.exec).ok().flatten();
+        let written = written.map(|(_, path)| path.to_owned());
         for old in [Some(text(&self.signer.config.path)), written]
             .into_iter()
             .flatten()
@@ -311,7 +312,7 @@ impl<'a> Files<'a> {
             }
             // A template's text serves other instances too: only what follows the instance may stand in it.
             let shared = self.file() != *self.new;
-            if let Some((word, written)) = tmkms::config_argument(&argv) {
+            if let Ok(Some((word, written))) = tmkms::config_argument(&argv) {
                 let lead = &argv[word][..argv[word].len() - written.len()];
                 add(
                     place(word),
@@ -354,7 +355,8 @@ impl<'a> Files<'a> {
             Effective::of(&unit.name, &old)?,
             Effective::of(self.new, &new)?,
         );
-        let mut variables = new.variables;
+        let own_variables = new.variables;
+        let mut variables = own_variables.clone();
         variables.extend(&unit.file_variables);
         let exec = new.exec.iter().map(|e| variables.substitute(e));
         let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
@@ -362,7 +364,8 @@ impl<'a> Files<'a> {
             return Err("it can't be said how the new unit would start tmkms".into());
         };
         let named = variables.get(tmkms::CONFIG_VARIABLE);
-        let config = tmkms::config_path(argv, named, &new.working_directory);
+        let config = tmkms::config_path(argv, named, &new.working_directory)
+            .map_err(|_| "it can't be said what the new unit would start tmkms on")?;
         let program = Path::new(&argv[0]);
         if config != self.new_config {
             return Err(format!(
@@ -376,6 +379,13 @@ impl<'a> Files<'a> {
                 "the new unit would run {}, not {}: the program can't be changed in the unit's text",
                 program.display(),
                 self.program.display()
+            ));
+        }
+        let moved = self.moved();
+        let alike = |one: &str, two: &str| follows(one, two, &moved);
+        if let Some(name) = old.variables.differing(&own_variables, alike) {
+            return Err(format!(
+                "the new unit's variable {name} would have another value"
             ));
         }
         if (old.user, old.working_directory, old.environment_files)
@@ -498,6 +508,22 @@ fn mask(path: ManagedPath, of: &Path) -> NewFile {
         path,
         content: Content::Text { text },
     }
+}
+
+/// Whether a variable's value is the old one with moved paths in it.
+fn follows(old: &str, new: &str, moved: &[(String, String, &str)]) -> bool {
+    let mut replaced = old.to_owned();
+    for (from, to, _) in moved {
+        replaced = replaced.replace(from, to);
+    }
+    let words = |text: &str| -> Vec<String> {
+        let ends = |c: char| c.is_whitespace() || "\"'=:;,".contains(c);
+        text.split(ends).map(str::to_owned).collect()
+    };
+    let moves = |one: &String, two: &String| moved.iter().any(|(f, t, _)| f == one && t == two);
+    let (one, two) = (words(old), words(new));
+    let mut pairs = one.iter().zip(&two);
+    replaced == new || (one.len() == two.len() && pairs.all(|(o, t)| o == t || moves(o, t)))
 }
 
 /// Whether a start of the unit looks done before its program runs.

@@ -73,6 +73,7 @@ impl Model {
             working_directory: means.working_directory,
             variables: means.variables,
             environment_files: means.environment_files,
+            outside_variables: means.outside_variables,
             needs_reload: barred_by != means.barred_by,
             barred_by,
             run: self.run_state(unit),
