@@ -3,24 +3,27 @@
 //! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
 //! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
 
+mod environment;
 pub mod files;
 pub mod live;
 pub mod memory;
 pub mod model;
 pub mod systemd;
+pub mod unit_path;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
 use crate::inventory::{FileFacts, RunState, SignerProcess};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
-use crate::unit::words::Variables;
+use crate::unit::effective::EnvironmentFile;
+use crate::unit::variables::Variables;
 
 /// A host, as kmsctl sees and changes it.
 pub struct Host {
@@ -110,9 +113,9 @@ pub struct UnitView {
     pub working_directory: PathBuf,
     /// Of `Environment=`.
     pub variables: Variables,
-    pub environment_files: Vec<PathBuf>,
-    /// The units that want or require it, by links or by their own text.
-    pub pulled_in_by: Vec<String>,
+    pub environment_files: Vec<EnvironmentFile>,
+    /// The variables that `PassEnvironment=` takes from the manager or `UnsetEnvironment=` takes away.
+    pub outside_variables: Vec<String>,
     pub needs_reload: bool,
     /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,
@@ -123,19 +126,41 @@ impl UnitView {
     /// The variables of its `EnvironmentFile=`s, which win over those of `Environment=`.
     ///
     /// # Errors
-    /// A file that is there and can't be read, named. One that is missing is systemd's business.
+    /// A file that can't be read, or one that systemd wouldn't start the unit without: named, with the reason.
     pub fn file_variables(&self, files: &dyn Files) -> Result<Variables> {
         let mut variables = Variables::default();
-        for path in &self.environment_files {
-            match files.read(path) {
-                Ok(bytes) => variables.read(&String::from_utf8_lossy(&bytes)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => {
-                    return Err(e).with_context(|| format!("reading {}", path.display()));
-                }
-            }
+        for path in self.found_environment_files(files)? {
+            let context = || format!("reading {}", path.display());
+            let bytes = files.read(&path).with_context(context)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| anyhow!("it isn't UTF-8"))
+                .with_context(context)?;
+            variables
+                .read(&text)
+                .map_err(anyhow::Error::msg)
+                .with_context(context)?;
         }
         Ok(variables)
+    }
+
+    /// The files behind its `EnvironmentFile=`s: patterns matched, optional ones that aren't there left out.
+    ///
+    /// # Errors
+    /// As [`UnitView::file_variables`].
+    pub fn found_environment_files(&self, files: &dyn Files) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for file in &self.environment_files {
+            let path = file.path.display();
+            let matching = environment::matching(files, &file.path)
+                .with_context(|| format!("looking for {path}"))?;
+            if matching.is_empty() && !file.optional {
+                bail!(
+                    "EnvironmentFile={path} isn't there, and without a `-` before it systemd doesn't start the unit"
+                );
+            }
+            found.extend(matching);
+        }
+        Ok(found)
     }
 }
 

@@ -4,15 +4,18 @@
 //! edits, which need to know where in the text a value stands.
 
 pub mod effective;
+mod environment_file;
+mod text;
+pub mod variables;
 pub mod words;
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use systemd_unit_edit::SystemdUnit;
+
+pub use text::{Setting, UnitText, UnitTextError};
 
 /// A service unit's name, such as `tmkms-01.service`.
 ///
@@ -129,136 +132,6 @@ impl FromStr for UnitName {
     }
 }
 
-/// One `Key=value` of a unit file, and where it stands.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    pub section: String,
-    pub key: String,
-    /// The value as systemd reads it: continuations joined, surrounding blanks cut.
-    pub value: String,
-    /// The bytes of the whole entry in the text, key and line end included.
-    pub span: Range<usize>,
-    /// 1-based.
-    pub line: usize,
-}
-
-/// A unit file, or a drop-in, read from its text.
-#[derive(Clone, Debug, Default)]
-pub struct UnitText {
-    pub settings: Vec<Setting>,
-}
-
-/// Why a unit's text couldn't be read.
-#[derive(Clone, Debug)]
-pub struct UnitTextError {
-    /// 1-based.
-    pub line: usize,
-    pub message: String,
-}
-
-impl fmt::Display for UnitTextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.message)
-    }
-}
-
-impl UnitText {
-    /// Reads a unit's text.
-    ///
-    /// # Errors
-    /// A line that the parser doesn't understand. It knows fewer forms than systemd (a comment inside a continuation
-    /// is one it rejects): what can't be read is refused, never guessed.
-    pub fn parse(text: &str) -> Result<UnitText, UnitTextError> {
-        if let Some(line) = indented_head(text) {
-            let message = "an indented line before the first section".to_owned();
-            return Err(UnitTextError { line, message });
-        }
-        let parsed = systemd_unit_edit::Parse::<SystemdUnit>::parse_unit(text);
-        if let Some(message) = parsed.errors().first() {
-            // Some errors come without a place.
-            let at = parsed
-                .positioned_errors()
-                .first()
-                .map(|e| usize::from(e.range.start()));
-            return Err(UnitTextError {
-                line: at.map_or_else(|| first_odd_line(text), |at| line_of(text, at)),
-                message: message.clone(),
-            });
-        }
-        let mut settings = Vec::new();
-        for section in parsed.tree().sections() {
-            let name = section.name().unwrap_or_default();
-            for entry in section.entries() {
-                // A comment is an entry without a key to the parser; nobody runs what it says.
-                let Some(key) = entry.key() else {
-                    continue;
-                };
-                let range = entry.syntax().text_range();
-                let span = usize::from(range.start())..usize::from(range.end());
-                settings.push(Setting {
-                    section: name.clone(),
-                    key,
-                    value: entry.value().unwrap_or_default().trim().to_owned(),
-                    line: line_of(text, span.start),
-                    span,
-                });
-            }
-        }
-        Ok(UnitText { settings })
-    }
-
-    /// All values of a key, in order, as systemd takes them: an empty assignment drops what came before.
-    pub fn list(&self, section: &str, key: &str) -> Vec<&Setting> {
-        let mut found: Vec<&Setting> = Vec::new();
-        for setting in self
-            .settings
-            .iter()
-            .filter(|s| s.section == section && s.key == key)
-        {
-            if setting.value.is_empty() {
-                found.clear();
-            } else {
-                found.push(setting);
-            }
-        }
-        found
-    }
-
-    /// The last value of a key.
-    pub fn last(&self, section: &str, key: &str) -> Option<&str> {
-        self.list(section, key).last().map(|s| s.value.as_str())
-    }
-
-    /// Adds a drop-in's settings after these, as systemd does.
-    pub fn extend(&mut self, drop_in: UnitText) {
-        self.settings.extend(drop_in.settings);
-    }
-}
-
-/// An indented line before the first section: systemd-unit-edit 0.1.4 never returns from one.
-fn indented_head(text: &str) -> Option<usize> {
-    let head = text.lines().take_while(|line| !line.starts_with('['));
-    let mut indented = head
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty() && line.starts_with(char::is_whitespace));
-    indented.next().map(|(n, _)| n + 1)
-}
-
-/// The first line that is neither blank, nor a comment, a section or a setting, nor goes on from the one before.
-fn first_odd_line(text: &str) -> usize {
-    let mut continued = false;
-    for (n, line) in text.lines().enumerate() {
-        let plain = line.trim();
-        let setting = plain.contains('=') && !line.starts_with(char::is_whitespace);
-        let known = plain.is_empty() || plain.starts_with(['#', ';', '[']) || setting;
-        if !known && !continued {
-            return n + 1;
-        }
-        continued = line.ends_with('\\');
-    }
-    1
-}
-
 /// The 1-based line that holds a byte of a text.
 pub fn line_of(text: &str, at: usize) -> usize {
     1 + text.as_bytes()[..at.min(text.len())]
@@ -296,30 +169,5 @@ mod tests {
         ] {
             assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn indentation_is_refused_with_its_line_and_never_hangs() {
-        for (text, line) in [
-            (" x\n", 1),
-            ("  [Service]\nNice=1\n", 1),
-            ("# a\n second\n[Service]\n", 2),
-            ("[Service]\nNice=1\n\n  Foo=2\n", 4),
-        ] {
-            assert_eq!(UnitText::parse(text).unwrap_err().line, line, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_empty_assignment_drops_what_came_before() {
-        let text =
-            UnitText::parse("[Service]\nExecStart=a\nExecStart=\nExecStart=b \\\n  c\n").unwrap();
-        let values: Vec<_> = text
-            .list("Service", "ExecStart")
-            .iter()
-            .map(|s| s.value.clone())
-            .collect();
-        assert_eq!(values.len(), 1);
-        assert_eq!(words::split(&values[0]).unwrap(), ["b", "c"]);
     }
 }

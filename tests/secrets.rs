@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{CONFIGS, Host};
+use support::{CONFIGS, Host, UNITS};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -124,6 +124,107 @@ fn a_password_stays_in_its_config() {
             .exits(3)
             .all(),
     );
+}
+
+/// A unit with secrets wherever one may stand in its text, most of them beside what the unit's name decides.
+fn with_secrets(host: &Host) {
+    let unit = format!("{UNITS}/tmkms-02.service");
+    let secrets = format!(
+        "LimitNOFILE=4096\nEnvironment=HSM_PIN=%p-{PASSWORD} \\\n  \"B={PASSWORD} %n\"\n\
+         SetCredential=pin:%N-{PASSWORD}\n# Environment=PIN=%p-{PASSWORD} \\\n#   OTHER={PASSWORD}\n\
+         ;SetCredential=pin:{PASSWORD}\nEnvironmentFile=/etc/default/tmkms-*\nExecStartPre=/bin/unlock ${{PIN}}"
+    );
+    host.edit(&unit, "LimitNOFILE=4096", &secrets);
+    let file = format!("# {PASSWORD}\nPIN=\"{PASSWORD}\n{PASSWORD}\"\nMORE=\\{PASSWORD}\n");
+    host.write("etc/default/tmkms-pins", &file);
+}
+
+#[test]
+fn secrets_beside_what_the_name_decides() {
+    let host = Host::of("commercio");
+    with_secrets(&host);
+    let before = host.read(&format!("{UNITS}/tmkms-02.service"));
+    let out = host.path("out.json");
+    let out = out.to_str().unwrap();
+    for words in [
+        &["plan", "--new-chain", "commercio-3", "--out", out][..],
+        &["plan", "--new-chain", "commercio-3", "--json"],
+        &["stage", "--yes", "-v"],
+        &["apply", "--yes", "-v"],
+        &["status", "--json"],
+        &["rollback", "--yes", "--json"],
+        &["history"],
+    ] {
+        let said = host.kmsctl(words);
+        scan(&host, &said.all());
+        said.exits(0);
+    }
+    let staged = host.read(&format!("{UNITS}/tmkms-02.v3.service"));
+    let kept = before
+        .replace("=%p-", "=tmkms-02-")
+        .replace("%n", "tmkms-02.service");
+    let kept = kept
+        .replace("%N", "tmkms-02")
+        .replace("# Environment=PIN=tmkms-02", "# Environment=PIN=%p");
+    let wanted = kept.replace("tmkms.02.toml", "tmkms.02.v3.toml");
+    assert_eq!(staged, wanted, "the values mean what they meant");
+}
+
+#[test]
+fn a_refusal_shows_no_secret() {
+    for (from, to, says) in [
+        // Put into the command, which no tmkms would take.
+        (
+            "tmkms.02.toml",
+            "tmkms.02.toml ${PIN}",
+            "by a variable, a word",
+        ),
+        ("tmkms start", "tmkms start --pin ${HSM_PIN}", "\"--pin\""),
+        ("=HSM_PIN=%p", "=HSM_PIN=%y", "%y is where"),
+        ("=HSM_PIN=%p", "=\"HSM_PIN=%p", "a quote that isn't closed"),
+        (
+            "SetCredential=pin:%N",
+            "SetCredential=pin:%Y",
+            "%Y is where",
+        ),
+        (
+            "EnvironmentFile=/etc/default/tmkms-*",
+            "EnvironmentFile=/etc/default/none",
+            "default/none isn't there",
+        ),
+        (
+            "EnvironmentFile=/etc/default/tmkms-*",
+            "EnvironmentFile=/etc/d*/tmkms",
+            "a pattern that kmsctl",
+        ),
+        ("LimitNOFILE", "  LimitNOFILE", "an indented line"),
+        (
+            "LimitNOFILE",
+            "UnsetEnvironment=TMKMS_CONFIG_FILE\nLimitNOFILE",
+            "UnsetEnvironment= decides",
+        ),
+    ] {
+        let host = Host::of("commercio");
+        with_secrets(&host);
+        host.edit(&format!("{UNITS}/tmkms-02.service"), from, to);
+        for more in [&[][..], &["--json"]] {
+            let said = host.kmsctl(&[&["plan", "--new-chain", "commercio-3"], more].concat());
+            scan(&host, &said.all());
+            assert!(
+                said.code == 3 && (said.all().contains(says) || !more.is_empty()),
+                "{to}: {}",
+                said.all()
+            );
+        }
+    }
+    // A drop-in that the new unit inherits as it is.
+    let host = Host::of("commercio");
+    let drop_in = format!("[Service]\nEnvironment=PIN=%N-{PASSWORD}\n");
+    host.write(&format!("{UNITS}/tmkms-.service.d/pin.conf"), &drop_in);
+    let said = host
+        .kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(3);
+    scan(&host, &said.says(&["pin.conf:2", "it names %N"]).all());
 }
 
 #[test]

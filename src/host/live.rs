@@ -216,7 +216,7 @@ fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
                 .map(str::to_owned)
         })
     });
-    let config = directory.map(|d| tmkms::config_path(&argv, variable.as_deref(), &d));
+    let config = directory.and_then(|d| tmkms::config_path(&argv, variable.as_deref(), &d).ok());
     Ok(Some(SignerProcess {
         pid,
         argv,

@@ -16,7 +16,8 @@ use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use super::{Job, JobEnd, Services, Ticket, UnitView};
 use crate::inventory::RunState;
 use crate::unit::UnitName;
-use crate::unit::words::Variables;
+use crate::unit::effective::EnvironmentFile;
+use crate::unit::variables::{self, Variables};
 
 /// How long a single method call may take. A reload of a large host takes a few hundred milliseconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -90,16 +91,52 @@ trait Properties {
 /// One ExecStart entry as systemd gives it: program, argv, ignore-failure, then times and statuses.
 type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
+/// One ExecStartEx entry, since systemd 243: as [`Exec`], but with every flag by its name.
+type ExecEx = (
+    String,
+    Vec<String>,
+    Vec<String>,
+    u64,
+    u64,
+    u64,
+    u64,
+    u32,
+    i32,
+    i32,
+);
+
 /// One assertion as systemd gives it: kind, triggering, negated, parameter, last result.
 type Assert = (String, bool, bool, String, i32);
 
-/// An Exec line's words, beginning with what is really run: argv[0] may be another name (`ExecStart=@…`).
-fn argv((program, mut argv, ..): Exec) -> Vec<String> {
+/// An Exec line's words, beginning with what is really run: argv[0] may be another name (`ExecStart=@…`). Where no variable
+/// is put in (`ExecStart=:…`), a dollar sign is doubled, so that it stays one.
+fn argv(program: String, mut argv: Vec<String>, literal: bool) -> Vec<String> {
+    if literal {
+        for word in &mut argv {
+            *word = word.replace('$', "$$");
+        }
+    }
     match argv.first_mut() {
         Some(name) => *name = program,
         None => argv.push(program),
     }
     argv
+}
+
+fn commands(service: &mut Bag) -> Result<Vec<Vec<String>>> {
+    if !service.0.contains_key("ExecStartEx") {
+        let exec: Vec<Exec> = service.take("ExecStart")?;
+        return Ok(exec
+            .into_iter()
+            .map(|(program, words, ..)| argv(program, words, false))
+            .collect());
+    }
+    let exec: Vec<ExecEx> = service.take("ExecStartEx")?;
+    let literal = |flags: &[String]| flags.iter().any(|flag| flag == "no-env-expand");
+    Ok(exec
+        .into_iter()
+        .map(|(program, words, flags, ..)| argv(program, words, literal(&flags)))
+        .collect())
 }
 
 /// A connection to the system's service manager.
@@ -217,16 +254,16 @@ impl Services for Systemd {
         let run = run_state(&mut about, &mut service)?;
         let fragment: String = about.take("FragmentPath")?;
         let drop_ins: Vec<String> = about.take("DropInPaths")?;
-        let exec: Vec<Exec> = service.take("ExecStart")?;
+        let exec = commands(&mut service)?;
         let asserts: Vec<Assert> = about.take("Asserts")?;
         let barred = asserts
             .into_iter()
             .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
-        let mut variables = Variables::default();
-        variables.assign(&service.take::<Vec<String>>("Environment")?);
+        let mut own_variables = Variables::default();
+        own_variables.assign(&service.take::<Vec<String>>("Environment")?);
         let environment_files: Vec<(String, bool)> = service.take("EnvironmentFiles")?;
-        let mut pulled_in_by: Vec<String> = about.take("WantedBy")?;
-        pulled_in_by.extend(about.take::<Vec<String>>("RequiredBy")?);
+        let mut outside: Vec<String> = service.take("PassEnvironment")?;
+        outside.extend(service.take::<Vec<String>>("UnsetEnvironment")?);
         let directory: String = service.take("WorkingDirectory")?;
         // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
         let directory = directory.trim_start_matches(['!', '-']);
@@ -234,15 +271,18 @@ impl Services for Systemd {
             name: unit.clone(),
             fragment: PathBuf::from(fragment),
             drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
-            exec: exec.into_iter().map(argv).collect(),
+            exec,
             user: service.take("User")?,
             working_directory: PathBuf::from(if directory.is_empty() { "/" } else { directory }),
-            variables,
+            variables: own_variables,
             environment_files: environment_files
                 .into_iter()
-                .map(|(path, _)| PathBuf::from(path))
+                .map(|(path, optional)| EnvironmentFile {
+                    path: PathBuf::from(path),
+                    optional,
+                })
                 .collect(),
-            pulled_in_by,
+            outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
             needs_reload: about.take("NeedDaemonReload")?,
             barred_by: barred
                 .map(|(_, _, _, path, _)| PathBuf::from(path))

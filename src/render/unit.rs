@@ -7,7 +7,7 @@ use tmkms_core::edit::Edit;
 use crate::content::Change;
 use crate::kms::tmkms::CONFIG_VARIABLE;
 use crate::naming;
-use crate::unit::words::{self, expand, pinned};
+use crate::unit::words::{self, expand, expand_known, named_by_unit, pinned};
 use crate::unit::{UnitName, UnitText, line_of};
 
 /// What stands in for the values of a setting that may be secret.
@@ -27,9 +27,6 @@ pub struct Names<'a> {
     pub new: &'a UnitName,
     pub suffix: &'a str,
 }
-
-/// Why a specifier is written out.
-const KEEPS_MEANING: &str = "the new unit's name would change what it means";
 
 /// Settings that may say the new unit's own name: they are for the eye.
 const OWN_NAME: [&str; 3] = ["Description", "Documentation", "SyslogIdentifier"];
@@ -54,10 +51,12 @@ pub fn edits(
             let span = setting.span.start + place.start..setting.span.start + place.end;
             changes.push(replacement(text, span, to, why));
         };
+        let places = with_specifiers(entry, value);
+        let within = |at: usize| places.iter().any(|place| place.contains(&at));
         for path in moved {
             for (at, _) in entry
                 .match_indices(path.from)
-                .filter(|(at, _)| *at >= value)
+                .filter(|(at, _)| *at >= value && !within(*at))
             {
                 let end = at + path.from.len();
                 if starts_word(&entry[..at]) && ends_word(&entry[end..]) {
@@ -68,26 +67,29 @@ pub fn edits(
                 }
             }
         }
-        let own_name = OWN_NAME.contains(&setting.key.as_str());
         let secret = SECRET_SETTINGS.contains(&setting.key.as_str());
-        for place in with_specifiers(entry, value) {
+        for place in places {
             let word = &entry[place.clone()];
-            let becomes = renamed(word, moved, names, own_name);
-            // An edit keeps the word that it replaces, and an error shows it: not what may be a secret.
-            let shown = match &becomes {
-                Ok(Some((_, why))) => *why == KEEPS_MEANING,
-                Ok(None) => false,
-                Err(_) => true,
-            };
-            let becomes = match becomes {
-                _ if secret && shown => Err(format!(
-                    "{}= uses a specifier that would mean something else in {}: write out what it stands for",
-                    setting.key, names.new
-                )),
-                other => other,
-            };
-            if let Some((to, why)) = becomes.map_err(|why| (at_line(place.start), why))? {
-                change(place, &to, why);
+            let refused = |why| (at_line(place.start), why);
+            match moves(word, moved, names).map_err(refused)? {
+                Moves::To(to, why) => change(place, &to, why),
+                Moves::Stays => {}
+                Moves::Not if OWN_NAME.contains(&setting.key.as_str()) => {}
+                Moves::Not if secret => {
+                    // An edit keeps what it replaces: of what may be a secret, that is the specifier alone.
+                    for (at, specifier) in named_by_unit(word) {
+                        let to = pinned(specifier, names.old, names.new).map_err(refused)?;
+                        let at = place.start + at.start..place.start + at.end;
+                        if let Some(to) = to {
+                            change(at, &to, NEW_NAME);
+                        }
+                    }
+                }
+                Moves::Not => {
+                    if let Some(to) = kept(word, names).map_err(refused)? {
+                        change(place, &to, NEW_NAME);
+                    }
+                }
             }
         }
     }
@@ -158,49 +160,66 @@ fn with_specifiers(entry: &str, value: usize) -> Vec<Range<usize>> {
     places.filter(|p| entry[p.clone()].contains('%')).collect()
 }
 
-/// What a word with specifiers becomes under the new name, and why; none where it stays right as it is.
-fn renamed<'m>(
-    word: &str,
-    moved: &[Moved<'m>],
-    names: Names<'_>,
-    own_name: bool,
-) -> Result<Option<(String, &'m str)>, String> {
-    let Ok(old) = expand(word, names.old) else {
-        // Only a running systemd knows it, and the unit's name has no part in it.
-        return Ok(None);
+/// Why a specifier is written out.
+const NEW_NAME: &str = "the new unit's name would change what it means";
+
+/// What a move means for a word with specifiers.
+enum Moves<'m> {
+    /// It is a path that moves: to this, for this reason.
+    To(String, &'m str),
+    /// It is one, and means the new path as it is.
+    Stays,
+    /// It is no path that moves.
+    Not,
+}
+
+fn moves<'m>(word: &str, moved: &[Moved<'m>], names: Names<'_>) -> Result<Moves<'m>, String> {
+    // What only a running systemd knows is no path that moves: discovery would have refused the unit.
+    let old = expand(word, names.old).ok();
+    let Some(path) = moved.iter().find(|m| old.as_deref() == Some(m.from)) else {
+        return Ok(Moves::Not);
     };
-    let means = |candidate: &str, wanted: &str| {
-        expand(candidate, names.new).is_ok_and(|meaning| meaning == wanted)
-    };
-    if let Some(path) = moved.iter().find(|m| m.from == old) {
-        if means(word, path.to) {
-            return Ok(None);
-        }
-        let candidate = naming::path(word, names.suffix);
-        if means(&candidate, path.to) {
-            return Ok(Some((candidate, path.why)));
-        }
-        if names.new.instance().is_some() {
-            // A template's text serves other instances too.
-            return Err(format!(
-                "{word:?} can't be made to mean {} for every instance",
-                path.to
-            ));
-        }
-        plain(path.to)?;
-        return Ok(Some((path.to.to_owned(), path.why)));
+    let means = |candidate: &str| expand(candidate, names.new).is_ok_and(|m| m == path.to);
+    if means(word) {
+        return Ok(Moves::Stays);
     }
-    if own_name || means(word, &old) {
+    let candidate = naming::path(word, names.suffix);
+    if means(&candidate) {
+        return Ok(Moves::To(candidate, path.why));
+    }
+    if names.new.instance().is_some() {
+        // A template's text serves other instances too.
+        return Err(format!(
+            "{word:?} can't be made to mean {} for every instance",
+            path.to
+        ));
+    }
+    plain(path.to)?;
+    Ok(Moves::To(path.to.to_owned(), path.why))
+}
+
+/// A word in which every specifier that the new name would change is written out; none where there is none.
+fn kept(word: &str, names: Names<'_>) -> Result<Option<String>, String> {
+    let mut out = String::with_capacity(word.len());
+    let mut done = 0;
+    for (at, specifier) in named_by_unit(word) {
+        let to = pinned(specifier, names.old, names.new).map_err(|e| format!("{word:?}: {e}"))?;
+        if let Some(to) = to {
+            out.push_str(&word[done..at.start]);
+            out.push_str(&to);
+            done = at.end;
+        }
+    }
+    if done == 0 {
         return Ok(None);
     }
-    let pinned = pinned(word, names.old);
-    if means(&pinned, &old) {
-        Ok(Some((pinned, KEEPS_MEANING)))
-    } else {
-        Err(format!(
+    out.push_str(&word[done..]);
+    match expand_known(&out, names.new) == expand_known(word, names.old) {
+        true => Ok(Some(out)),
+        false => Err(format!(
             "{word:?} would mean something else in {}",
             names.new
-        ))
+        )),
     }
 }
 
@@ -230,20 +249,29 @@ pub fn without_secrets(text: &str) -> Result<String, String> {
         done = setting.span.end;
     }
     out.push_str(&text[done..]);
-    Ok(out.split_inclusive('\n').map(without_commented).collect())
+    Ok(without_commented(&out))
 }
 
-/// A comment's line without the value of a setting that was commented out and may hold a secret.
-fn without_commented(line: &str) -> String {
-    let comment = line.trim_start();
-    let secret = comment.starts_with(['#', ';']) && {
-        let key = comment.split('=').next().unwrap_or_default();
-        SECRET_SETTINGS.contains(&key.trim_matches(|c: char| "#;".contains(c) || c.is_whitespace()))
-    };
-    match line.split_once('=').filter(|_| secret) {
-        Some((key, _)) => format!("{key}={PLACEHOLDER}\n"),
-        None => line.to_owned(),
+/// A text without the values of settings that were commented out and may hold a secret, over all lines that such a
+/// value went on in.
+fn without_commented(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut goes_on = false;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_start().trim_start_matches(['#', ';']).trim();
+        let comment = line.trim_start().starts_with(['#', ';']);
+        let key = content.split('=').next().unwrap_or_default().trim();
+        let secret = comment && content.contains('=') && SECRET_SETTINGS.contains(&key);
+        if comment && goes_on {
+            out.push_str(&format!("# {PLACEHOLDER}\n"));
+        } else if let Some((key, _)) = line.split_once('=').filter(|_| secret) {
+            out.push_str(&format!("{key}={PLACEHOLDER}\n"));
+        } else {
+            out.push_str(line);
+        }
+        goes_on = (secret || (comment && goes_on)) && content.ends_with('\\');
     }
+    out
 }
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
@@ -332,25 +360,57 @@ mod tests {
     }
 
     #[test]
-    fn no_edit_and_no_error_keeps_what_may_be_a_secret() {
-        let text = "[Service]\nExecStart=/b/tmkms start -c /k/1.toml\nEnvironment=PIN=1234%i TMKMS_CONFIG_FILE=/k/%i.toml\n";
+    fn no_edit_keeps_what_may_be_a_secret() {
+        let text = "[Service]\nExecStart=/b/tmkms start -c /k/1.toml\n\
+                    Environment=PIN=1234%N TMKMS_CONFIG_FILE=/k/%i.toml\nSetCredential=pin:%%N%p-12\n";
         let edits = moved(text, "/k/1.toml", "/k/1.v3.toml").unwrap();
-        let kept: Vec<&str> = edits.iter().map(|e| e.raw_from.as_str()).collect();
-        assert_eq!(kept, ["/k/1.toml", "/k/%i.toml"]);
-        let text = text.replace("1234%i", "1234%N");
-        let (line, why) = moved(&text, "/k/1.toml", "/k/1.v3.toml").unwrap_err();
-        assert!(line == 3 && !why.contains("1234"), "{why}");
+        let kept: Vec<(&str, &str)> = edits
+            .iter()
+            .map(|e| (e.raw_from.as_str(), e.raw_to.as_str()))
+            .collect();
+        assert_eq!(
+            kept,
+            [
+                ("/k/1.toml", "/k/1.v3.toml"),
+                ("%N", "k@%i"),
+                ("/k/%i.toml", "/k/%i.v3.toml"),
+                ("%p", "k")
+            ]
+        );
+        let (line, why) = moved("[Service]\nEnvironment=PIN=12%y\n", "/k", "/l").unwrap_err();
+        assert!(line == 2 && !why.contains("12"), "{why}");
+    }
+
+    #[test]
+    fn what_nobody_knows_stays_beside_what_the_name_decides() {
+        let text = "[Service]\nBindPaths=/srv/%H/%N:/x/%b\nStateDirectory=%m-%N/%i\nCPUQuota=20%\n";
+        assert_eq!(
+            replaced(text, "/k/1.toml", "/k/1.v3.toml"),
+            "[Service]\nBindPaths=/srv/%H/k@%i:/x/%b\nStateDirectory=%m-k@%i/%i\nCPUQuota=20%\n"
+        );
+        let odd = "[Unit]\nDescription=%y\n[Service]\nReadWritePaths=%Y/x\n";
+        let (line, why) = moved(odd, "/k/1.toml", "/k/1.v3.toml").unwrap_err();
+        assert!(line == 4 && why.contains("%Y"), "{why}");
+    }
+
+    #[test]
+    fn edits_never_overlap() {
+        let text = "[Service]\nBindPaths=/x%n+/k/1.toml\n";
+        assert_eq!(
+            replaced(text, "/k/1.toml", "/k/1.v3.toml"),
+            "[Service]\nBindPaths=/xk@%i.service+/k/1.toml\n"
+        );
     }
 
     #[test]
     fn what_may_be_a_secret_is_cut_out() {
         let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
-                    # SetCredential=pin:12\n## Environment\n";
+                    # SetCredential=pin:12\n## Environment\n#Environment=A=1 \\\n#  PIN=12 \\\n# B=12\n# kept\n";
         let plain = without_secrets(text).unwrap();
         assert_eq!(
             plain,
             "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
-             # SetCredential=<secret>\n## Environment\n"
+             # SetCredential=<secret>\n## Environment\n#Environment=<secret>\n# <secret>\n# <secret>\n# kept\n"
         );
     }
 

@@ -12,6 +12,7 @@ use crate::kms::tmkms::CONFIG_VARIABLE;
 use crate::render;
 use crate::render::unit::SECRET_SETTINGS;
 use crate::unit::UnitText;
+use crate::unit::words::named_by_unit;
 
 /// Which variables a reader needs as they are: those that lead to the config.
 pub trait Needed {
@@ -125,9 +126,16 @@ fn credential(text: &str, value: Range<usize>, out: &mut [u8], placeholders: &mu
         rest.starts_with(b"\\\n") || rest.starts_with(b"\\\r\n")
     };
     let joints: Vec<usize> = range.clone().filter(joins).collect();
+    let specifiers: Vec<Range<usize>> = named_by_unit(&text[range.clone()])
+        .into_iter()
+        .map(|(at, _)| range.start + at.start..range.start + at.end)
+        .collect();
     fill(out, range, secret, placeholders);
     for at in joints {
         out[at] = b'\\';
+    }
+    for at in specifiers {
+        out[at.clone()].copy_from_slice(text[at].as_bytes());
     }
 }
 
@@ -180,7 +188,19 @@ fn assignment(
     if name == CONFIG_VARIABLE || (!name.is_empty() && needed.needed(&name, &secret)) {
         return;
     }
-    let places: Vec<usize> = value.iter().flat_map(|(_, range)| range.clone()).collect();
+    // What the unit's name decides is no secret, and a plan sees it.
+    let named: Vec<Range<usize>> = named_by_unit(&secret)
+        .into_iter()
+        .map(|(at, _)| at)
+        .collect();
+    let mut at = 0;
+    let mut places = Vec::new();
+    for (c, range) in value {
+        if !named.iter().any(|specifier| specifier.contains(&at)) {
+            places.extend(range.clone());
+        }
+        at += c.len_utf8();
+    }
     let drawn = placeholders.draw(Alphabet::Letters, secret.as_bytes(), places.len());
     for (at, letter) in places.into_iter().zip(drawn) {
         out[at] = letter;
@@ -334,6 +354,13 @@ mod tests {
                     Environment=TMKMS_CONFIG_FILE=/k/b.toml C=d\nSetCredential=pin:12 34\nUser=k\n";
         let made = unit(text, &Only("CFG"), &mut placeholders()).unwrap();
         assert_eq!(made.len(), text.len());
+        let named = "[Service]\nEnvironment=PIN=12%%34-%N\nSetCredential=pin:%%n12%p\n";
+        let masked = unit(named, &Only("CFG"), &mut placeholders()).unwrap();
+        assert!(
+            masked.contains("%N\n") && masked.contains("%p\n"),
+            "{masked}"
+        );
+        assert!(!masked.contains("%%") && !masked.contains("12"), "{masked}");
         for gone in ["PIN=12", "x y", "C=d", "12 34"] {
             assert!(!made.contains(gone), "{gone} in {made}");
         }

@@ -1,8 +1,6 @@
-//! The words of a setting, and what specifiers and variables in them stand for, as systemd reads them (systemd.unit(5),
+//! The words of a setting, and what specifiers in them stand for, as systemd reads them (systemd.unit(5),
 //! systemd.service(5)). What only a running systemd knows is refused, never guessed.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
 use super::UnitName;
@@ -13,6 +11,9 @@ pub struct Word {
     pub text: String,
     pub span: Range<usize>,
 }
+
+/// What separates words (systemd's `WHITESPACE`).
+pub const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Splits a line into its words: blanks and continued lines separate, quotes group, a backslash escapes.
 ///
@@ -33,11 +34,12 @@ pub fn split_at(line: &str) -> Result<Vec<Word>, String> {
     let mut chars = line.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         // A backslash at a line's end joins it with the next one: a blank.
-        let continued = c == '\\' && chars.peek().is_some_and(|(_, c)| *c == '\n');
+        let rest = &line[at + c.len_utf8()..];
+        let continued = c == '\\' && (rest.starts_with('\n') || rest.starts_with("\r\n"));
         if continued {
-            chars.next();
+            while chars.next().is_some_and(|(_, c)| c == '\r') {}
         }
-        if quote.is_none() && (continued || c.is_whitespace()) {
+        if quote.is_none() && (continued || BLANKS.contains(&c)) {
             words.extend(word.take());
             continue;
         }
@@ -49,7 +51,14 @@ pub fn split_at(line: &str) -> Result<Vec<Word>, String> {
             _ if continued => word.text.push(' '),
             ('\\', _) => match chars.next() {
                 Some((_, 's')) => word.text.push(' '),
-                Some((_, c @ ('\\' | '"' | '\'' | ' '))) => word.text.push(c),
+                Some((_, c @ ('\\' | '"' | '\''))) => word.text.push(c),
+                // A command's own semicolon, as a word (systemd.service(5)).
+                Some((end, ';')) if word.span.start == at => {
+                    if !line[end + 1..].is_empty() && !line[end + 1..].starts_with(BLANKS) {
+                        return Err("an escape that kmsctl doesn't read".into());
+                    }
+                    word.text.push(';');
+                }
                 _ => return Err("an escape that kmsctl doesn't read".into()),
             },
             (c, Some(q)) if c == q => quote = None,
@@ -71,6 +80,34 @@ pub fn split_at(line: &str) -> Result<Vec<Word>, String> {
 /// # Errors
 /// Any other specifier: outside a running systemd its value is unknown.
 pub fn expand(text: &str, unit: &UnitName) -> Result<String, String> {
+    let mut unknown = None;
+    let expanded = with_specifiers(text, |specifier| {
+        let value = fixed(specifier).or_else(|| of_name(specifier, unit));
+        if value.is_none() {
+            unknown.get_or_insert(specifier);
+        }
+        value
+    });
+    match unknown {
+        Some('\0') => Err("a lone % at the end".into()),
+        Some(other) => Err(format!(
+            "the specifier %{other} is known only to a running systemd"
+        )),
+        None => Ok(expanded),
+    }
+}
+
+/// As [`expand`], but a specifier that only a running systemd knows stays as it is.
+pub fn expand_known(text: &str, unit: &UnitName) -> String {
+    with_specifiers(text, |specifier| match specifier {
+        // Nor may what follows become a specifier.
+        '%' => None,
+        other => fixed(other).or_else(|| of_name(other, unit)),
+    })
+}
+
+/// A text with a value in place of each specifier that has one; a lone `%` at the end is the specifier NUL.
+fn with_specifiers(text: &str, mut value: impl FnMut(char) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -78,36 +115,32 @@ pub fn expand(text: &str, unit: &UnitName) -> Result<String, String> {
             out.push(c);
             continue;
         }
-        let Some(specifier) = chars.next() else {
-            return Err("a lone % at the end".into());
-        };
-        let fixed = match specifier {
-            '%' => "%",
-            't' => "/run",
-            'S' => "/var/lib",
-            'C' => "/var/cache",
-            'L' => "/var/log",
-            'E' => "/etc",
-            'T' => "/tmp",
-            'V' => "/var/tmp",
-            'h' => "/root",
-            'u' | 'g' => "root",
-            'U' | 'G' => "0",
-            other => match of_name(other, unit) {
-                Some(value) => {
-                    out.push_str(&value);
-                    continue;
-                }
-                None => {
-                    return Err(format!(
-                        "the specifier %{other} is known only to a running systemd"
-                    ));
-                }
-            },
-        };
-        out.push_str(fixed);
+        let specifier = chars.next();
+        match value(specifier.unwrap_or('\0')) {
+            Some(value) => out.push_str(&value),
+            None => out.extend(std::iter::once('%').chain(specifier)),
+        }
     }
-    Ok(out)
+    out
+}
+
+/// What a specifier means to the system's manager on every host.
+fn fixed(specifier: char) -> Option<String> {
+    let value = match specifier {
+        '%' => "%",
+        't' => "/run",
+        'S' => "/var/lib",
+        'C' => "/var/cache",
+        'L' => "/var/log",
+        'E' => "/etc",
+        'T' => "/tmp",
+        'V' => "/var/tmp",
+        'h' => "/root",
+        'u' | 'g' => "root",
+        'U' | 'G' => "0",
+        _ => return None,
+    };
+    Some(value.to_owned())
 }
 
 /// What a specifier takes from the unit's own name.
@@ -156,130 +189,48 @@ fn unescaped(name: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A text in which whatever the unit's own name decides is written out, so that it means the same under another name.
-/// An instance keeps `%i` and `%I`.
-pub fn pinned(text: &str, unit: &UnitName) -> String {
-    let stem = unit.stem();
-    let instance = stem.split_once('@').filter(|(_, i)| !i.is_empty());
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
+/// The specifiers that the unit's own name or its file's place decides, with where they stand.
+pub fn named_by_unit(text: &str) -> Vec<(Range<usize>, char)> {
+    let mut found = Vec::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
         let specifier = if c == '%' { chars.next() } else { None };
-        match (specifier, instance) {
-            (None, _) => out.push(c),
-            (Some('n'), Some((prefix, _))) => out.push_str(&format!("{prefix}@%i.service")),
-            (Some('N'), Some((prefix, _))) => out.push_str(&format!("{prefix}@%i")),
-            (Some(s @ ('i' | 'I')), _) | (Some(s @ 'f'), Some(_)) => {
-                out.push('%');
-                out.push(s);
-            }
-            (Some(s), _) => match of_name(s, unit) {
-                Some(value) => out.push_str(&value),
-                None => {
-                    out.push('%');
-                    out.push(s);
-                }
-            },
+        if let Some((end, s @ ('n' | 'N' | 'p' | 'P' | 'i' | 'I' | 'j' | 'J' | 'f' | 'y' | 'Y'))) =
+            specifier
+        {
+            found.push((at..end + 1, s));
         }
     }
-    out
+    found
 }
 
-/// A unit's environment. Values may be secrets: they are looked up and never shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Variables(BTreeMap<String, String>);
-
-impl fmt::Debug for Variables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Variables {
-    /// Adds `NAME=value` words; later ones win.
-    pub fn assign(&mut self, words: &[String]) {
-        let pairs = words.iter().filter_map(|w| w.split_once('='));
-        self.0
-            .extend(pairs.map(|(n, v)| (n.to_owned(), v.to_owned())));
-    }
-
-    /// Adds an `EnvironmentFile=`'s lines; they win over what was there (systemd.exec(5)).
-    pub fn read(&mut self, text: &str) {
-        let joined = text.replace("\\\n", "");
-        for line in joined.lines().map(str::trim) {
-            let Some((name, value)) = line.split_once('=') else {
-                continue;
-            };
-            if line.starts_with(['#', ';']) {
-                continue;
-            }
-            // One value, blanks and all: quotes group, and nothing separates.
-            let value = match split(value.trim()) {
-                Ok(words) => words.join(" "),
-                Err(_) => value.trim().to_owned(),
-            };
-            self.0.insert(name.trim().to_owned(), value);
+/// What to write in place of a specifier so that it means the same in a unit of another name; none where it does
+/// already. An instance keeps `%i` and `%I`.
+///
+/// # Errors
+/// It depends on more than the name, or its value would mean something else in a unit's text.
+pub fn pinned(specifier: char, old: &UnitName, new: &UnitName) -> Result<Option<String>, String> {
+    let same_instance = old.instance().is_some() && old.instance() == new.instance();
+    let prefix = old.stem().split('@').next().unwrap_or_default();
+    let (written, rest) = match specifier {
+        'y' | 'Y' => {
+            return Err(format!(
+                "%{specifier} is where the unit's file lies, which differs for {new}"
+            ));
         }
+        _ if of_name(specifier, old) == of_name(specifier, new) => return Ok(None),
+        'n' if same_instance => (prefix.to_owned(), "@%i.service"),
+        'N' if same_instance => (prefix.to_owned(), "@%i"),
+        other => (of_name(other, old).unwrap_or_default(), ""),
+    };
+    // Escapes, separators and quotes are read differently by each setting.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.@/-".contains(c);
+    if !written.chars().all(plain) {
+        return Err(format!(
+            "%{specifier} would mean something else in {new}, and what it means in {old} can't be written out"
+        ));
     }
-
-    /// Adds others, which win.
-    pub fn extend(&mut self, others: &Variables) {
-        let others = others.0.iter().map(|(n, v)| (n.clone(), v.clone()));
-        self.0.extend(others);
-    }
-
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// Puts variables into a command's words: `${NAME}` anywhere, `$NAME` as a word of its own, which may become
-    /// several, and `$$` for a dollar sign. The program itself is taken as it is.
-    pub fn substitute(&self, words: &[String]) -> Vec<String> {
-        let mut out = Vec::new();
-        for (n, word) in words.iter().enumerate() {
-            let named = |w: &str| {
-                let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                !w.is_empty() && w.chars().all(legal)
-            };
-            match word.strip_prefix('$') {
-                _ if n == 0 => out.push(word.clone()),
-                Some(name) if named(name) => {
-                    let value = self.get(name).unwrap_or_default();
-                    out.extend(value.split_whitespace().map(str::to_owned));
-                }
-                _ => out.push(self.within(word)),
-            }
-        }
-        out
-    }
-
-    /// The first variable that words use and nothing sets.
-    pub fn unset<'a>(&self, words: &'a [String]) -> Option<&'a str> {
-        let names = words.iter().skip(1).filter_map(|word| {
-            let at = word.find("${")?;
-            Some(word[at + 2..].split_once('}')?.0)
-        });
-        let mut unset = names.filter(|name| self.get(name).is_none());
-        unset.next()
-    }
-
-    fn within(&self, word: &str) -> String {
-        let mut out = String::new();
-        let mut rest = word;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let braced = rest.strip_prefix("${").and_then(|r| r.split_once('}'));
-            if let Some((name, after)) = braced {
-                out.push_str(self.get(name).unwrap_or_default());
-                rest = after;
-            } else {
-                out.push('$');
-                rest = rest.strip_prefix("$$").unwrap_or(&rest[1..]);
-            }
-        }
-        out + rest
-    }
+    Ok(Some(format!("{written}{rest}")))
 }
 
 #[cfg(test)]
@@ -292,8 +243,12 @@ mod tests {
             split(r#"/a/tmkms start -c "/x y/z.toml""#).unwrap(),
             ["/a/tmkms", "start", "-c", "/x y/z.toml"]
         );
-        assert_eq!(split(r"a\ b c").unwrap(), ["a b", "c"]);
+        assert_eq!(split(r"a\sb c").unwrap(), ["a b", "c"]);
         assert_eq!(split("a \\\n  b").unwrap(), ["a", "b"]);
+        assert_eq!(split("a \\\r\n  b\r\n").unwrap(), ["a", "b"]);
+        assert_eq!(split("a\u{a0}b \\; ';'").unwrap(), ["a\u{a0}b", ";", ";"]);
+        assert!(split(r"a\;b").is_err() && split(r"\;b").is_err());
+        assert!(split(r"a\ b").is_err(), "systemd keeps the backslash");
         assert!(split("a 'b").is_err());
     }
 
@@ -317,25 +272,41 @@ mod tests {
             assert_eq!(expand(text, &unit).unwrap(), wanted);
         }
         assert!(expand("%H", &unit).unwrap_err().contains("%H"));
-        assert_eq!(pinned("/x/%N/%i/%S", &unit), "/x/kms-tmkms@%i/%i/%S");
-        assert_eq!(pinned("%n %p %%", &name("a.service")), "a.service a %%");
+        assert_eq!(expand_known("%p/%H/%%p/%", &unit), "kms-tmkms/%H/%%p/%");
     }
 
     #[test]
-    fn variables_stand_where_systemd_puts_them() {
-        let mut variables = Variables::default();
-        variables.assign(&["A=/x".into(), "B=-c /y z".into()]);
-        variables.read("# A=no\nA=\"/file path\"\nC = 1\n");
-        let words: Vec<String> = ["$A", "start", "${A}/t", "$B", "$$A", "$NO"]
-            .map(str::to_owned)
-            .to_vec();
+    fn a_specifier_is_written_out_where_another_name_would_change_it() {
+        let name = |n: &str| n.parse::<UnitName>().unwrap();
+        let pin = |s, old: &str, new: &str| pinned(s, &name(old), &name(new));
+        let plain = ("kms-a.service", "kms-a.v3.service");
+        for (specifier, wanted) in [
+            ('n', "kms-a.service"),
+            ('p', "kms-a"),
+            ('j', "a"),
+            ('f', "/kms/a"),
+        ] {
+            let found = pin(specifier, plain.0, plain.1).unwrap();
+            assert_eq!(found.as_deref(), Some(wanted), "%{specifier}");
+        }
+        assert_eq!(pin('i', "k@1.service", "k.v3@1.service"), Ok(None));
         assert_eq!(
-            variables.substitute(&words),
-            ["$A", "start", "/file path/t", "-c", "/y", "z", "$A"]
+            pin('N', "k@1.service", "k.v3@1.service").unwrap().unwrap(),
+            "k@%i"
         );
-        assert!(!format!("{variables:?}").contains("path"));
-        let words = ["${NO}", "-c${A}", "$$", "x${NO}"].map(str::to_owned);
-        assert_eq!(variables.unset(&words), Some("NO"));
-        assert_eq!(variables.unset(&words[..3]), None);
+        for (specifier, old, new) in [
+            ('y', plain.0, plain.1),
+            ('N', r"kms\x2da.service", r"kms\x2da.v3.service"),
+            ('P', r"kms\x20a.service", r"kms\x20a.v3.service"),
+            ('N', "kms:a.service", "kms:a.v3.service"),
+        ] {
+            let why = pin(specifier, old, new).unwrap_err();
+            assert!(why.contains(&format!("%{specifier}")), "{why}");
+        }
+        let found: Vec<&str> = named_by_unit("%H-%N:%%n %y%")
+            .into_iter()
+            .map(|(at, _)| &"%H-%N:%%n %y%"[at])
+            .collect();
+        assert_eq!(found, ["%N", "%y"]);
     }
 }

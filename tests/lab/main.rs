@@ -17,3 +17,4 @@ mod smoke;
 mod snapshot;
 mod tree;
 mod units;
+mod words;

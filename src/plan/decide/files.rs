@@ -1,5 +1,6 @@
 //! Decides what each new file of a signer holds, and which paths it may never be.
 
+mod dependencies;
 mod obstacles;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ use crate::unit::{UnitName, UnitText, words};
 /// Why the command that starts tmkms is changed.
 const NAMES_CONFIG: &str = "the command names the new config itself";
 
+/// The units that move, and their new names.
+pub type Successors = BTreeMap<UnitName, UnitName>;
+
 /// The files of one signer's move.
 pub struct Files<'a> {
     pub signer: &'a Signer,
@@ -33,6 +37,7 @@ pub struct Files<'a> {
     /// The tmkms that the new unit runs.
     pub program: &'a Path,
     pub wanted: config::Wanted<'a>,
+    pub successors: &'a Successors,
     /// Collects what the files were made from.
     pub inputs: &'a mut BTreeMap<PathBuf, Input>,
 }
@@ -133,11 +138,16 @@ impl<'a> Files<'a> {
                 .map_err(|(line, why)| self.refuse(part.source, line, why))?;
         }
         self.inherited(&parts, &moved, names)?;
+        self.dependencies(&mut parts)?;
         self.sandbox(&parts)?;
         self.start_on_new_config(&mut parts)?;
         let mut files = Vec::new();
         for part in parts {
             match part.target {
+                // A mask says nothing, and what it hides mustn't come back: an empty drop-in of its name hides as much.
+                Some(path) if part.text.is_empty() && part.role == Role::DropIn => {
+                    files.push(mask(path, part.source));
+                }
                 Some(path) => {
                     files.push(self.derive(part.role, path, part.source, part.text, part.edits)?);
                 }
@@ -154,7 +164,8 @@ impl<'a> Files<'a> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut paths = Vec::new();
         let config = "the new unit starts on the new config";
-        let written = tmkms::config_argument(&unit.exec).map(|(_, path)| path.to_owned());
+        let written = tmkms::config_argument(&unit.exec).ok().flatten();
+        let written = written.map(|(_, path)| path.to_owned());
         for old in [Some(text(&self.signer.config.path)), written]
             .into_iter()
             .flatten()
@@ -301,7 +312,7 @@ impl<'a> Files<'a> {
             }
             // A template's text serves other instances too: only what follows the instance may stand in it.
             let shared = self.file() != *self.new;
-            if let Some((word, written)) = tmkms::config_argument(&argv) {
+            if let Ok(Some((word, written))) = tmkms::config_argument(&argv) {
                 let lead = &argv[word][..argv[word].len() - written.len()];
                 add(
                     place(word),
@@ -344,7 +355,8 @@ impl<'a> Files<'a> {
             Effective::of(&unit.name, &old)?,
             Effective::of(self.new, &new)?,
         );
-        let mut variables = new.variables;
+        let own_variables = new.variables;
+        let mut variables = own_variables.clone();
         variables.extend(&unit.file_variables);
         let exec = new.exec.iter().map(|e| variables.substitute(e));
         let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
@@ -352,7 +364,8 @@ impl<'a> Files<'a> {
             return Err("it can't be said how the new unit would start tmkms".into());
         };
         let named = variables.get(tmkms::CONFIG_VARIABLE);
-        let config = tmkms::config_path(argv, named, &new.working_directory);
+        let config = tmkms::config_path(argv, named, &new.working_directory)
+            .map_err(|_| "it can't be said what the new unit would start tmkms on")?;
         let program = Path::new(&argv[0]);
         if config != self.new_config {
             return Err(format!(
@@ -366,6 +379,13 @@ impl<'a> Files<'a> {
                 "the new unit would run {}, not {}: the program can't be changed in the unit's text",
                 program.display(),
                 self.program.display()
+            ));
+        }
+        let moved = self.moved();
+        let alike = |one: &str, two: &str| follows(one, two, &moved);
+        if let Some(name) = old.variables.differing(&own_variables, alike) {
+            return Err(format!(
+                "the new unit's variable {name} would have another value"
             ));
         }
         if (old.user, old.working_directory, old.environment_files)
@@ -394,13 +414,15 @@ impl<'a> Files<'a> {
             .map(|l| successor(l.link.of(self.new)))
             .collect();
         // What another unit's text wants is wanted by a link: that text isn't kmsctl's to change.
-        let wanted = unit
-            .pulled_in_by
-            .iter()
-            .filter(|by| by.ends_with(".target"));
+        // One that moves as well has a text of its own, which names the new unit.
+        let moves = |by: &str| {
+            let mut units = self.successors.keys();
+            units.any(|u| u.as_str() == by || u.template().is_some_and(|t| t.as_str() == by))
+        };
+        let wanted = unit.pulled_in_by.iter().filter(|p| !moves(&p.by));
         new.extend(
             wanted
-                .filter_map(|by| ManagedLink::wants(by, self.new).ok())
+                .filter_map(|p| ManagedLink::wants(&p.by, self.new).ok())
                 .map(successor),
         );
         new.sort();
@@ -417,6 +439,7 @@ impl<'a> Files<'a> {
         let asked = |name: &UnitName| Unit::installs(&unit.texts(), name);
         let by_systemd = own
             && !unit.linked
+            && !unit.mask
             && unit.aliases.is_empty()
             && asked(&unit.name) == Some(paths(&unit.links))
             && asked(self.new) == Some(paths(&new));
@@ -472,6 +495,35 @@ impl<'a> Files<'a> {
         }
         protected
     }
+}
+
+/// The drop-in that hides what a mask of the same name hides.
+fn mask(path: ManagedPath, of: &Path) -> NewFile {
+    let text = format!(
+        "# Empty: as {} does for the old unit, it hides every other drop-in of this name.\n",
+        of.display()
+    );
+    NewFile {
+        role: Role::DropIn,
+        path,
+        content: Content::Text { text },
+    }
+}
+
+/// Whether a variable's value is the old one with moved paths in it.
+fn follows(old: &str, new: &str, moved: &[(String, String, &str)]) -> bool {
+    let mut replaced = old.to_owned();
+    for (from, to, _) in moved {
+        replaced = replaced.replace(from, to);
+    }
+    let words = |text: &str| -> Vec<String> {
+        let ends = |c: char| c.is_whitespace() || "\"'=:;,".contains(c);
+        text.split(ends).map(str::to_owned).collect()
+    };
+    let moves = |one: &String, two: &String| moved.iter().any(|(f, t, _)| f == one && t == two);
+    let (one, two) = (words(old), words(new));
+    let mut pairs = one.iter().zip(&two);
+    replaced == new || (one.len() == two.len() && pairs.all(|(o, t)| o == t || moves(o, t)))
 }
 
 /// Whether a start of the unit looks done before its program runs.
