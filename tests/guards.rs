@@ -218,37 +218,6 @@ fn nothing_planned_nothing_staged_nothing_switched() {
         .says(&["no operation 9"]);
 }
 
-#[test]
-fn a_crash_looping_new_signer_stops_the_switch_and_the_way_back_is_open() {
-    let host = Host::of("commercio");
-    host.write(
-        "run/kmsctl/faults.json",
-        r#"{"tmkms-02.v3.service":{"start":"crash"}}"#,
-    );
-    host.kmsctl(&PLAN).exits(0);
-    host.kmsctl(&["apply", "--yes", "--parallel", "1"])
-        .exits(5)
-        .says(&[
-            "tmkms-02/watch-new",
-            "auto-restart",
-            "journalctl -u tmkms-02.v3.service",
-        ]);
-    let status = host.kmsctl(&["status"]).exits(0);
-    status.says(&["Operation 1 (apply) was interrupted", "kmsctl rollback"]);
-    host.kmsctl(&["stage", "--yes"])
-        .exits(3)
-        .says(&["still open"]);
-    host.kmsctl(&["rollback", "--yes"]).exits(0);
-    let rows = host.json(&["status", "--json"]);
-    for row in rows["signers"].as_array().unwrap() {
-        assert_eq!(
-            row["active"],
-            !row["unit"].as_str().unwrap().contains(".v3."),
-            "{row}"
-        );
-    }
-}
-
 /// A signer of the host's first key, hot on a chain, with a state file of its own.
 fn a_hot_signer(host: &Host, chain: &str) {
     let text = host

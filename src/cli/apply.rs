@@ -55,7 +55,6 @@ impl ApplyArgs {
     }
 }
 
-
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;

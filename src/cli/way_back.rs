@@ -54,12 +54,7 @@ pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, F
     let starting = plan.moves.iter().filter(|m| m.start);
     let programs = starting.map(|m| &m.old_program);
     findings.extend(operation::binaries(plan, &*host.files, programs));
-    findings.extend(safety::against(
-        &inventory,
-        &ledger,
-        &plan.moves,
-        Side::Old,
-    ));
+    findings.extend(safety::against(&inventory, &ledger, &plan.moves, Side::Old));
     for moving in &plan.moves {
         for file in moving.old_chains() {
             let path = &file.state_file;

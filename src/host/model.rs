@@ -76,6 +76,9 @@ pub struct Faults {
     pub start: Option<String>,
     #[serde(default)]
     pub stop: Option<String>,
+    /// The height up to which a started signer signs all its chains at once.
+    #[serde(default)]
+    pub signs: Option<u64>,
     /// A link that enabling the unit makes beyond those that it should, with its target.
     #[serde(default)]
     pub enable: Option<(PathBuf, PathBuf)>,

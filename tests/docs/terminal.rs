@@ -1,4 +1,4 @@
-//! A terminal with somebody at it who answers yes. What is read is its screen: progress that was drawn over is gone.
+//! A terminal with somebody at it who answers yes, and types the name that is asked for. What is read is its screen: progress that was drawn over is gone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,6 +19,8 @@ const SIZE: Winsize = Winsize {
 
 /// What a question ends with.
 const QUESTION: &str = "[y/N]";
+/// How a name is asked for: between these two, and once more.
+const NAME: (&str, &str) = ("Type ", " to go on");
 
 /// What stands on the screen when a command has ended, and its exit code.
 pub fn shows(mut command: Command) -> (String, i32) {
@@ -41,6 +43,10 @@ pub fn shows(mut command: Command) -> (String, i32) {
         if let Some((_, rest)) = unanswered.split_once(QUESTION) {
             unanswered = rest.to_owned();
             ours.write_all(b"y").unwrap();
+        } else if let Some((before, rest)) = unanswered.split_once(NAME.1) {
+            let (_, name) = before.rsplit_once(NAME.0).unwrap();
+            ours.write_all(format!("{name}\r").as_bytes()).unwrap();
+            unanswered = rest.to_owned();
         }
     }
     let code = child.wait().unwrap().code().unwrap();

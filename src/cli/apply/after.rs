@@ -35,7 +35,11 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
             if one { "is" } else { "are" },
             plan.request.new_chain,
             if one { "It signs" } else { "They sign" },
-            if one { "its validators" } else { "their validators" },
+            if one {
+                "its validators"
+            } else {
+                "their validators"
+            },
         );
         events::done(ui, Some(id), &message, &["kmsctl heights"]);
         return Ok(Exit::Done);

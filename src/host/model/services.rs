@@ -299,6 +299,11 @@ impl Model {
                 self.world.put_new(&path, FIRST_STATE)?;
             }
             tmkms_core::state::SignState::parse(&self.world.read(&path)?)?;
+            if let Some(height) = self.faults.get(unit).and_then(|f| f.signs) {
+                let signed =
+                    format!(r#"{{"height":"{height}","round":"0","step":2,"block_id":null}}"#);
+                self.world.put(&path, signed.as_bytes())?;
+            }
         }
         Ok(path)
     }
