@@ -148,9 +148,7 @@ fn take_back(
     why: &str,
 ) -> Outcome {
     let plan = &journal.plan;
-    ui.note(&format!(
-        "{why}No new signer has signed: everything goes back."
-    ));
+    ui.note("A new signer didn't come up, and none has signed: everything goes back.");
     let way = way_back::Way {
         plan,
         undone: journal.operation,
