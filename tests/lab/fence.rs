@@ -119,7 +119,7 @@ fn a_switch_of_all_at_once_is_never_ambiguous() -> Result<()> {
         "tmkms-03/open-new",
         "tmkms-02/watch-new",
     ] {
-        let held = held_before(&machine, step, &["apply", "--soak", "1"])?;
+        let held = held_before(&machine, step, &["apply", "--no-canary", "--soak", "1"])?;
         restarted(&mut machine)?;
         drop(held);
         let right = by_the_markers(&machine)?;
@@ -138,7 +138,7 @@ fn a_switch_cut_off_twice_leaves_what_was_switched() -> Result<()> {
     let (step, right) = ("tmkms-02/record-old", [New, Neither, Old]);
     cut_off(&mut machine, "apply", step, right)?;
     // All lanes at once now: 01 has nothing left to do, and 03 comes after 02.
-    let held = held_before(&machine, step, &["apply", "--soak", "1"])?;
+    let held = held_before(&machine, step, &["apply", "--no-canary", "--soak", "1"])?;
     assert_eq!(by_the_markers(&machine)?, right, "while it goes on");
     restarted(&mut machine)?;
     drop(held);
