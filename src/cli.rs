@@ -49,6 +49,9 @@ struct Global {
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Leave /etc/kmsctl/kmsctl.toml alone
+    #[arg(long, global = true)]
+    no_settings: bool,
     /// Print JSON on standard output, errors included; not for demo, completions and man
     #[arg(long, global = true)]
     json: bool,
@@ -142,10 +145,10 @@ impl Global {
 }
 
 /// Reads a command line and runs its verb; says what failed on standard error.
-pub fn run(words: Vec<OsString>) -> Exit {
-    match read::command_line(&words) {
+pub fn run(words: &[OsString]) -> Exit {
+    match read::command_line(words) {
         Ok(cli) => run_verb(&cli),
-        Err(unread) => unread.say(&words),
+        Err(unread) => unread.say(),
     }
 }
 

@@ -92,6 +92,17 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// Whether both give one text, whatever they come from; secrets are left out of the comparison, and staging compares
+    /// every byte.
+    pub fn gives_same(&self, other: &Content) -> bool {
+        match (self, other) {
+            (Content::Derived { result: a, .. }, Content::Derived { result: b, .. }) => a == b,
+            _ => self == other,
+        }
+    }
+}
+
 /// An edit and its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -3,6 +3,8 @@
 //! The fleet is found from the units and not from a path pattern, since every operator has paths of their own. What
 //! can't be read becomes a finding, never a guess, and nothing is changed.
 
+mod links;
+mod pulls;
 mod signer;
 mod units;
 
@@ -11,12 +13,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tmkms_core::state::SignState;
 
+use crate::finding::{Code, Finding};
+use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
-use crate::inventory::{Inventory, StateReading};
+use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::plan::safety::{Binary, Found, Surroundings};
 use crate::plan::{Move, Request};
+use crate::unit::UnitName;
+pub use links::Links;
 use signer::Binaries;
-pub use units::Links;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +36,62 @@ pub enum Versions {
 /// The service manager or `/proc` can't be asked at all. What is wrong with a single unit is a finding instead.
 pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let path = host.services.unit_path()?;
+    let path = UnitPath::new(&*host.files, &path);
     let links = Links::read(&*host.files, &path)?;
     let mut signers = Vec::new();
     let mut problems = Vec::new();
     let mut binaries = Binaries::new(versions);
-    for unit in units::candidates(host, &path, &links, &mut problems)? {
-        match signer::read(host, &unit, &links, &mut binaries) {
+    let units = units::candidates(host, &path, &links, &mut problems)?;
+    let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
+    for unit in units {
+        match signer::read(host, &unit, &links, &pulls, &mut binaries) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
             Err(problem) => problems.push(*problem),
         }
     }
+    problems.extend(without_unit(&*host.files, &path, &links, &signers));
     problems.sort();
     Ok(Inventory {
         host: host.name.clone(),
         observed_at: host.clock.now(),
         signers,
-        processes: host.processes.signers()?,
+        processes: processes(host)?,
         problems,
     })
+}
+
+/// Links that enable a signer's unit that isn't there: they start nothing. Other programs leave such links, too, and are
+/// nobody's business here.
+fn without_unit(
+    files: &dyn Files,
+    path: &UnitPath,
+    links: &Links,
+    signers: &[Signer],
+) -> Vec<Finding> {
+    let ours = |unit: &UnitName| {
+        unit.as_str().contains("tmkms") || signers.iter().any(|s| s.name() == unit.signer())
+    };
+    let lost = links.without_unit(files, path);
+    lost.filter(|(unit, _)| ours(unit))
+        .map(|(unit, link)| {
+            let message = format!("this link enables {unit}, which isn't there: it starts nothing");
+            Finding::warn(Code::EnablementOdd, message)
+                .of(unit.signer())
+                .at(link.link.as_path())
+                .remedy("put the unit's file back, or take the link away")
+        })
+        .collect()
+}
+
+/// What runs, each config by its one name, so that two spellings of it are one.
+fn processes(host: &mut Host) -> Result<Vec<SignerProcess>> {
+    let mut processes = host.processes.signers()?;
+    for process in &mut processes {
+        let config = process.config.take();
+        process.config = config.map(|path| signer::link_free(&*host.files, &path));
+    }
+    Ok(processes)
 }
 
 /// Reads a state file without touching it.
@@ -117,6 +159,17 @@ pub fn surroundings(
                 Err(e) => Found::Unreadable(e.to_string()),
             };
             around.targets.insert(path.to_owned(), found);
+        }
+        for link in &moving.enablement.new {
+            let path = link.link.as_path();
+            let found = match files.entry(path) {
+                Ok(None) => continue,
+                Ok(Some(Entry::Link(to))) if to == link.target => continue,
+                Ok(Some(Entry::Link(to))) => format!("a link to {}", to.display()),
+                Ok(Some(_)) => "no link".into(),
+                Err(e) => format!("what can't be read ({e})"),
+            };
+            around.links.insert(path.to_owned(), found);
         }
         for chain in &moving.chains {
             let path = &chain.new.state_file;

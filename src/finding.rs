@@ -34,6 +34,8 @@ pub enum Code {
     ConfigShared,
     /// The unit's own fence is closed: an operation was left half-way.
     FenceClosed,
+    /// The marker of the unit's fence is there, and systemd doesn't heed it.
+    FenceUnheeded,
     /// The links that enable the unit aren't those that its `[Install]` asks for.
     EnablementOdd,
     /// A file that the plan was made from is no longer what it was.
@@ -60,6 +62,10 @@ pub enum Code {
     NotAFile,
     /// Rule S4: a signer runs that no known unit runs.
     StrayProcess,
+    /// Rules S1, S5 and S6: a unit's process was started on another config than the unit names now.
+    ProcessDiffers,
+    /// One signer's unit stops or starts another's with it.
+    SignersTied,
     /// The heights of the moving chain differ by more than the allowed spread.
     Laggard,
     /// A staged file would get the name of a current one.
@@ -85,7 +91,7 @@ pub enum Code {
 impl Code {
     /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown)
+        matches!(self, Code::StateUnknown | Code::VersionUnknown)
     }
 }
 

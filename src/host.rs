@@ -9,6 +9,7 @@ pub mod live;
 pub mod memory;
 pub mod model;
 pub mod systemd;
+pub mod unit_path;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,8 +116,6 @@ pub struct UnitView {
     pub environment_files: Vec<EnvironmentFile>,
     /// The variables that `PassEnvironment=` takes from the manager or `UnsetEnvironment=` takes away.
     pub outside_variables: Vec<String>,
-    /// The units that want or require it, by links or by their own text.
-    pub pulled_in_by: Vec<String>,
     pub needs_reload: bool,
     /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,

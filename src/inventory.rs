@@ -1,5 +1,6 @@
 //! What was observed on a host, and when: plain data, from which everything else is decided.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -89,11 +90,25 @@ pub struct Unit {
     pub links: Vec<UnitLink>,
     /// Its second names (`Alias=`).
     pub aliases: Vec<UnitLink>,
+    /// A mask stands where a link would enable it: systemd's own disable would take that away as well.
+    pub mask: bool,
     /// What wants it without any of these links: other units' own text, or the vendor's links.
-    pub pulled_in_by: Vec<String>,
-    /// Its fence's marker is there.
+    pub pulled_in_by: BTreeSet<Pull>,
+    /// Its fence's marker is there, and the manager heeds it.
     pub closed: bool,
+    /// Its fence's marker is there, and the manager doesn't heed it.
+    pub unheeded: bool,
     pub run: RunState,
+}
+
+/// A unit that pulls another one in, by a text or a link that kmsctl doesn't change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pull {
+    pub by: String,
+    /// It can't be without the other (`Requires=`, `BindsTo=`).
+    pub needs: bool,
+    /// The file that says so; none where a link does.
+    pub at: Option<PathBuf>,
 }
 
 /// A link of systemd's, and what it names.
@@ -193,6 +208,16 @@ pub struct ConfigFile {
     pub view: Config,
 }
 
+impl ConfigFile {
+    /// The config's one name, without any link in its folders.
+    pub fn real(&self) -> PathBuf {
+        match self.path.file_name() {
+            Some(name) => self.folder.join(name),
+            None => self.path.clone(),
+        }
+    }
+}
+
 /// A chain that a signer signs.
 #[derive(Clone, Debug)]
 pub struct SignerChain {
@@ -232,7 +257,7 @@ pub struct SignerProcess {
     /// The last `*.service` in its control group, if any.
     pub unit: Option<String>,
     /// The config that it was started on, through its own working directory and environment; unknown where that
-    /// couldn't be read.
+    /// couldn't be read. In an inventory without any link in its folders.
     pub config: Option<PathBuf>,
 }
 

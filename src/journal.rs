@@ -156,7 +156,12 @@ impl Journal {
         let lanes = self.program.lanes.iter().flat_map(|l| &l.steps);
         let lanes: BTreeSet<&StepId> = lanes.map(|s| &s.id).collect();
         self.after_rollback
-            || self.intended(|a| matches!(a, Action::Enable { .. } | Action::Disable { .. }))
+            || self.intended(|a| {
+                matches!(
+                    a,
+                    Action::Enable { .. } | Action::Disable { .. } | Action::SetLink { .. }
+                )
+            })
             || self
                 .records
                 .iter()

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(kmsctl::cli::run(std::env::args_os().collect()) as u8)
+    let words: Vec<_> = std::env::args_os().collect();
+    ExitCode::from(kmsctl::cli::run(&words) as u8)
 }

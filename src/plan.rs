@@ -240,6 +240,18 @@ impl Plan {
         files.map(|f| &f.path).collect::<BTreeSet<_>>().len()
     }
 
+    /// Whether a content is a saved plan, of whatever format.
+    pub fn is_plan(bytes: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Shape {
+            #[serde(rename = "format_version")]
+            _format: u32,
+            #[serde(rename = "moves")]
+            _moves: Vec<serde_json::Value>,
+        }
+        serde_json::from_slice::<Shape>(bytes).is_ok()
+    }
+
     /// Reads a saved plan.
     ///
     /// # Errors

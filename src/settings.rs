@@ -15,6 +15,18 @@ use crate::unit::line_of;
 /// Where the file lies on a host.
 pub const PATH: &str = "/etc/kmsctl/kmsctl.toml";
 
+/// Flags that are no settings: which host's file this is, files that are written, and what one plan's operator overrules
+/// after looking at it.
+pub const NO_SETTINGS: [&str; 7] = [
+    "root",
+    "no_settings",
+    "help",
+    "version",
+    "out",
+    "runbook",
+    "accept",
+];
+
 /// Why a settings file can't be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
@@ -96,8 +108,7 @@ impl Reader<'_> {
         let found = command
             .get_arguments()
             .find(|arg| arg.get_long() == Some(key.get()));
-        // `--root` says which host's file this would be; help and version are no settings.
-        let usable = |arg: &&Arg| !matches!(arg.get_id().as_str(), "root" | "help" | "version");
+        let usable = |arg: &&Arg| !NO_SETTINGS.contains(&arg.get_id().as_str());
         let Some(arg) = found.filter(usable).cloned() else {
             let message = format!(
                 "there is no flag --{} of {whose} that could be set",
@@ -109,15 +120,28 @@ impl Reader<'_> {
         let values = values(&arg, item).map_err(|why| (self.error)(at, why))?;
         accepted(&arg, &values).map_err(|why| (self.error)(at, why))?;
         Ok(command.mut_arg(arg.get_id(), |arg| {
-            arg.required(false).default_values(values)
+            let arg = arg.required(false).default_values(values);
+            if !is_switch(&arg) {
+                return arg;
+            }
+            // What the file switches on, `--flag=false` switches off.
+            arg.action(ArgAction::Set)
+                .value_parser(clap::value_parser!(bool))
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
         }))
     }
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::SetTrue)
 }
 
 /// The words that a value stands for on the command line.
 fn values(arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
     let flag = arg.get_long().unwrap_or_default();
-    let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let switch = is_switch(arg);
     let word = |value: &Value| match value {
         Value::Boolean(yes) if switch => Ok(yes.value().to_string()),
         Value::String(text) if !switch => Ok(text.value().clone()),
@@ -136,7 +160,7 @@ fn values(arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
 
 /// Lets the flag itself judge its values.
 fn accepted(arg: &Arg, values: &[String]) -> Result<(), String> {
-    if matches!(arg.get_action(), ArgAction::SetTrue) {
+    if is_switch(arg) {
         return Ok(());
     }
     let flag = arg.get_long().unwrap_or_default();

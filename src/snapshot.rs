@@ -161,7 +161,7 @@ pub fn take(host: &mut Host, key: [u8; 32]) -> Result<Taken, Failure> {
         environment_files.extend(view.found_environment_files(&*host.files)?);
     }
     let unit_path = host.services.unit_path()?;
-    let mut chosen = choose::choose(&inventory, &views, &unit_path, &history.0);
+    let mut chosen = choose::choose(&inventory, &views, &history.0);
     chosen.extend(
         environment_files
             .into_iter()
@@ -180,7 +180,7 @@ pub fn take(host: &mut Host, key: [u8; 32]) -> Result<Taken, Failure> {
         left_out: left_out(&inventory, collected.left_out),
         look_at: LOOK_AT.map(str::to_owned).to_vec(),
     };
-    own_file(&mut nodes, model::RUNNING, &running(&views))?;
+    own_file(&mut nodes, model::RUNNING, &running(&inventory, &views))?;
     own_file(&mut nodes, DOCUMENT, &snapshot)?;
     Ok(Taken {
         nodes,
@@ -226,7 +226,12 @@ impl SnapshotSigner {
 }
 
 /// What runs, for the model. Process ids and the like are made up in order: those of the host mean nothing elsewhere.
-fn running(views: &[UnitView]) -> Running {
+fn running(inventory: &Inventory, views: &[UnitView]) -> Running {
+    let main = |view: &UnitView| {
+        let mut processes = inventory.processes.iter();
+        let process = processes.find(|p| p.pid == view.run.main_pid)?;
+        process.config.clone()
+    };
     let mut running = Running {
         format_version: model::RUNNING_FORMAT,
         ..Running::default()
@@ -245,6 +250,9 @@ fn running(views: &[UnitView]) -> Running {
         run.restarts = 0;
         run.control_group.clear();
         running.units.insert(view.name.clone(), run);
+        if let Some(config) = main(view) {
+            running.configs.insert(view.name.clone(), config);
+        }
         running
             .loaded
             .insert(view.name.clone(), view.barred_by.clone());

@@ -401,3 +401,34 @@ fn what_enabling_makes_beyond_the_plan_is_taken_back_and_refused() {
     host.remove("run/kmsctl/faults.json");
     host.kmsctl(&["apply", "--yes"]).exits(0);
 }
+
+#[test]
+fn out_is_written_over_no_other_file() {
+    let host = Host::of("commercio");
+    let state = format!("{CONFIGS}/commercio_priv_validator_state01.json");
+    let path = host.path(&state);
+    let before = host.tree();
+    let plan = [&PLAN[..], &["--out", path.to_str().unwrap()]].concat();
+    host.kmsctl(&plan)
+        .exits(1)
+        .says(&[&state, "is no plan of kmsctl, and it is kept"]);
+    assert_eq!(host.tree(), before);
+    let saved = host.path("saved.json");
+    let plan = [&PLAN[..], &["--out", saved.to_str().unwrap()]].concat();
+    host.kmsctl(&plan).exits(0);
+    host.kmsctl(&plan).exits(0);
+}
+
+#[test]
+fn a_binary_that_was_replaced_is_not_gone_back_to() {
+    let host = Host::of("commercio");
+    let program = "data_tmkms/tmkms/.cargo/bin/tmkms";
+    host.write(program, "one");
+    host.switched();
+    host.write(program, "two");
+    host.kmsctl(&["rollback", "--yes"])
+        .exits(3)
+        .says(&[program, "no longer the binary"]);
+    host.write(program, "one");
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+}

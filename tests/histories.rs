@@ -397,3 +397,22 @@ fn a_link_that_another_hand_made_meanwhile_is_put_back_and_said() {
     host.remove(&link);
     host.kmsctl(&["apply", "--yes"]).exits(0);
 }
+
+#[test]
+fn links_that_were_begun_are_no_mere_staging() {
+    let host = Host::of("commercio");
+    let wants = format!("{UNITS}/multi-user.target.wants");
+    // Another spelling of the target than systemd's own: kmsctl sets this signer's links itself.
+    host.remove(&format!("{wants}/tmkms-01.service"));
+    host.link(&format!("{wants}/tmkms-01.service"), "../tmkms-01.service");
+    host.kmsctl(&PLAN).exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    let staged = host.tree();
+    killed(&host, &["apply", "--yes", "--json"], "switch/enable");
+    assert_ne!(host.tree(), staged, "a link was set");
+    host.kmsctl(&["unstage", "--yes"])
+        .exits(3)
+        .says(&["kmsctl rollback"]);
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    assert_eq!(host.tree(), staged);
+}

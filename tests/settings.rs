@@ -37,6 +37,37 @@ fn switches_of_every_verb_stand_at_the_top() {
 }
 
 #[test]
+fn what_the_file_switches_on_can_be_switched_off() {
+    let host = with("[apply]\ndry-run = true\n");
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(0);
+    host.kmsctl(&["apply", "--yes"])
+        .exits(0)
+        .says(&["Nothing was done"]);
+    host.kmsctl(&["apply", "--yes", "--dry-run=false"])
+        .exits(0)
+        .says(&["3 signers are on commercio-3"]);
+}
+
+#[test]
+fn a_broken_file_keeps_nobody_from_going_back() {
+    let host = with("");
+    host.switched();
+    host.write(FILE, "[rollbak]\nsoak = 1\n");
+    host.kmsctl(&["rollback", "--yes"])
+        .exits(3)
+        .says(&["--no-settings"]);
+    host.kmsctl(&["rollback", "--yes", "--no-settings"])
+        .exits(0);
+}
+
+#[test]
+fn json_by_the_file_holds_for_what_can_t_be_read_too() {
+    let said = with("json = true\n").kmsctl(&["plan", "--bogus"]).exits(2);
+    assert!(said.out.starts_with("{\"format_version\""), "{said:?}");
+}
+
+#[test]
 fn what_it_may_not_say_is_refused_with_its_line() {
     for (text, line, words) in [
         ("# a\nsoak = 3\n", 2, "no flag --soak of every verb"),
@@ -51,6 +82,12 @@ fn what_it_may_not_say_is_refused_with_its_line() {
         ("[plan]\ndetailed-exitcode = \"yes\"\n", 2, "true or false"),
         ("[plan]\nnew-chain = [\"a-1\"]\n", 2, "takes no array"),
         ("root = \"/elsewhere\"\n", 1, "no flag --root"),
+        (
+            "[plan]\naccept = [\"state-unknown\"]\n",
+            2,
+            "no flag --accept",
+        ),
+        ("[plan]\nout = \"/tmp/plan\"\n", 2, "no flag --out"),
         ("yes = true\nyes = true\n", 2, "isn't TOML"),
     ] {
         let host = with(text);

@@ -134,21 +134,36 @@ impl Run<'_> {
                 "{unit} is stopped, and its processes {left:?} still run"
             )));
         }
-        let seen = self.host.processes.signers()?;
-        for process in &seen {
-            if !self.is_known(process, &seen)? {
-                let config = match &process.config {
-                    Some(config) => config.display().to_string(),
-                    None => "a config that can't be read".to_owned(),
-                };
-                return Ok(drifted(format!(
-                    "process {} runs tmkms on {config}, and it is no signer known when this began: end it before \
-                     anything else",
-                    process.pid
-                )));
-            }
+        if let Some(process) = self.stray()? {
+            let config = match &process.config {
+                Some(config) => config.display().to_string(),
+                None => "a config that can't be read".to_owned(),
+            };
+            return Ok(drifted(format!(
+                "process {} runs tmkms on {config}, and it is no signer known when this began: end it before anything \
+                 else",
+                process.pid
+            )));
         }
         Ok(Readiness::Done)
+    }
+
+    /// A signing process that no known unit runs. One that another lane is just stopping may be gone before its unit is
+    /// asked about: only what is still there then counts.
+    fn stray(&mut self) -> Result<Option<SignerProcess>> {
+        let seen = self.host.processes.signers()?;
+        let mut unknown = Vec::new();
+        for process in &seen {
+            if !self.is_known(process, &seen)? {
+                unknown.push(process);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(None);
+        }
+        let still = self.host.processes.signers()?;
+        let there = |p: &&&SignerProcess| still.contains(p);
+        Ok(unknown.iter().find(there).map(|p| (*p).clone()))
     }
 
     /// Whether a process is the main one of a unit that was judged before the operation began. Each is asked about

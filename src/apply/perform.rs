@@ -9,6 +9,7 @@ use tmkms_core::state::SignState;
 use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
+use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Job, Like};
 use crate::inventory::{RunState, StateReading, UnitLink};
 use crate::journal::Record;
@@ -124,6 +125,7 @@ impl Run<'_> {
 
     fn disable(&mut self, units: &[UnitName], links: &[PathBuf]) -> Result<()> {
         let path = self.host.services.unit_path()?;
+        let path = UnitPath::new(&*self.host.files, &path);
         let before = discover::Links::read(&*self.host.files, &path)?;
         let removed = self.host.services.disable(units)?;
         if let Err(error) = expected("removed", &removed, links) {

@@ -251,6 +251,8 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
     findings.extend(laggards(&inventory, plan, args.max_spread));
     findings.extend(crate::rollback::changed(plan, &inventory));
+    let programs = plan.moves.iter().map(|m| &m.new_program);
+    findings.extend(operation::binaries(plan, &*host.files, programs));
     let what = format!(
         "operation {} can't go on to {}",
         open.operation, plan.request.new_chain

@@ -12,9 +12,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::plan;
 use crate::apply::{End, Run, Settings};
 use crate::exit::Failure;
-use crate::finding::Finding;
-use crate::host::Host;
+use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
+use crate::host::{Files, Host};
 use crate::inventory::{Inventory, UnitLink};
 use crate::journal::store::Writer;
 use crate::journal::{Journal, OperationId, Verb};
@@ -337,4 +337,26 @@ pub fn explain(end: &End) -> String {
         );
     }
     out
+}
+
+/// Binaries that are to be started and are no longer those of the plan (rule S7).
+pub fn binaries<'a>(
+    plan: &Plan,
+    files: &dyn Files,
+    programs: impl Iterator<Item = &'a PathBuf>,
+) -> Vec<Finding> {
+    let programs: BTreeSet<&PathBuf> = programs.collect();
+    let known = programs
+        .into_iter()
+        .filter_map(|p| Some((p, plan.binaries.get(p)?)));
+    let changed = known.filter(|(path, then)| files.fingerprint(path).ok().as_ref() != Some(*then));
+    changed
+        .map(|(path, _)| {
+            let message =
+                "it is no longer the binary that was there when the plan was made, or can't be read";
+            Finding::block(Code::InputChanged, message)
+                .at(path)
+                .remedy("put that tmkms back: another may not take the config, or the protocol")
+        })
+        .collect()
 }

@@ -1,15 +1,14 @@
 //! `plan`: discover, decide, render, check; print it like a diff; save it.
 
 mod runbook;
+mod save;
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use save::Kind;
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::protocol::ProtocolVersion;
 
@@ -121,7 +120,12 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
     if let Some(path) = &args.out {
-        save(path, &bytes)?;
+        let kind = Kind {
+            name: "plan",
+            mode: 0o600,
+            is_one: Plan::is_plan,
+        };
+        kind.save(path, &bytes)?;
     }
     // Half-way through a switch the host is no base to plan from; looking is allowed. A plan that finds nothing to do
     // leaves the last one, which `apply` finds applied.
@@ -154,18 +158,6 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     } else {
         Exit::Done
     })
-}
-
-fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    file.and_then(|mut file| file.write_all(bytes))
-        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.

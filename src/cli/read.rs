@@ -17,36 +17,47 @@ use crate::ui::failure::{self, Prints};
 /// Why a command line couldn't be read.
 pub enum Unread {
     /// It isn't complete, or it asks for help.
-    Words(clap::Error),
+    Words { error: clap::Error, json: bool },
     /// The settings file can't be taken.
-    Settings(Failure),
+    Settings { failure: Failure, json: bool },
 }
 
 /// Reads a command line.
+///
+/// # Errors
+/// It isn't complete, or the host's settings can't be taken.
 pub fn command_line(words: &[OsString]) -> Result<Cli, Unread> {
+    // What was meant can't be asked of a command line that wasn't read.
+    let mut json = words.iter().any(|word| word == "--json");
+    let settings = |failure: Failure| Unread::Settings { failure, json };
     let mut command = Cli::command();
-    // What can be known before the settings are: which host is meant, and whether any is.
-    let early = command
-        .clone()
-        .ignore_errors(true)
-        .try_get_matches_from(words);
-    if let Ok(early) = early
-        && early
-            .subcommand_name()
-            .is_some_and(|verb| !HOSTLESS.contains(&verb))
+    if let Some(root) = settings_root(&command, words)
+        && let Some(text) = read(&root).map_err(settings)?
     {
-        let root = early.get_one::<PathBuf>("root");
-        let root = root.map_or(Path::new("/"), PathBuf::as_path);
-        if let Some(text) = read(root).map_err(Unread::Settings)? {
-            let path = Path::new(settings::PATH);
-            command = settings::with_defaults(command, path, &text).map_err(|e| {
-                let next = "mend the line or take it away; nothing was done";
-                Unread::Settings(Failure::refused(format!("{e}\n{next}")))
-            })?;
-        }
+        let path = Path::new(settings::PATH);
+        command = settings::with_defaults(command, path, &text).map_err(|e| {
+            let next =
+                "mend the line, or leave the file alone with --no-settings; nothing was done";
+            settings(Failure::refused(format!("{e}\n{next}")))
+        })?;
+        json |= command.get_arguments().any(|arg| {
+            arg.get_id() == "json" && arg.get_default_values().iter().any(|v| v == "true")
+        });
     }
-    let matches = command.try_get_matches_from(words).map_err(Unread::Words)?;
-    Cli::from_arg_matches(&matches).map_err(Unread::Words)
+    let unread = |error| Unread::Words { error, json };
+    let matches = command.try_get_matches_from(words).map_err(unread)?;
+    Cli::from_arg_matches(&matches).map_err(unread)
+}
+
+/// Below which root the settings lie; none where the verb looks at no host, or leaves them alone.
+fn settings_root(command: &clap::Command, words: &[OsString]) -> Option<PathBuf> {
+    // As much as can be known before the settings are.
+    let early = command.clone().ignore_errors(true);
+    let early = early.try_get_matches_from(words).ok()?;
+    let verb = early.subcommand_name()?;
+    let alone = HOSTLESS.contains(&verb) || words.iter().any(|word| word == "--no-settings");
+    let root = early.get_one::<PathBuf>("root").cloned();
+    (!alone).then(|| root.unwrap_or_else(|| PathBuf::from("/")))
 }
 
 /// The verbs that look at no host.
@@ -72,17 +83,17 @@ fn read(root: &Path) -> Result<Option<String>, Failure> {
 
 impl Unread {
     /// Says it on standard error, and with `--json` on standard output.
-    pub fn say(&self, words: &[OsString]) -> Exit {
-        // What was meant can't be asked of a command line that wasn't read.
+    pub fn say(&self) -> Exit {
+        let (Unread::Words { json, .. } | Unread::Settings { json, .. }) = self;
         let ui = Ui {
-            json: words.iter().any(|word| word == "--json"),
+            json: *json,
             quiet: false,
             verbose: false,
             yes: false,
             no_input: true,
         };
         match self {
-            Unread::Words(error) => {
+            Unread::Words { error, .. } => {
                 // There is nobody left to tell when the stream is gone.
                 error.print().ok();
                 if !error.use_stderr() {
@@ -92,13 +103,9 @@ impl Unread {
                 failure::json(ui, Prints::Document, &failure, &failure.error.to_string());
                 Exit::Usage
             }
-            Unread::Settings(failure) => {
-                failure::show(
-                    ui,
-                    Prints::Document,
-                    failure,
-                    &format!("{:#}", failure.error),
-                );
+            Unread::Settings { failure, .. } => {
+                let sentence = format!("{:#}", failure.error);
+                failure::show(ui, Prints::Document, failure, &sentence);
                 failure.exit
             }
         }

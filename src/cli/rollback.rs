@@ -115,6 +115,12 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
 fn findings(host: &Host, plan: &Plan, inventory: &Inventory, ledger: &Ledger) -> Vec<Finding> {
     let mut findings = rollback::against(plan, inventory);
     findings.extend(rollback::changed(plan, inventory));
+    let programs = plan
+        .moves
+        .iter()
+        .filter(|m| m.start)
+        .map(|m| &m.old_program);
+    findings.extend(operation::binaries(plan, &*host.files, programs));
     findings.extend(safety::against(inventory, ledger, &plan.moves, Side::Old));
     for moving in &plan.moves {
         for file in moving.old_chains() {

@@ -22,7 +22,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     let mut rows = Vec::new();
     let mut closed = BTreeSet::new();
     for signer in &inventory.signers {
-        let fence = fence(host, &signer.unit.name)?;
+        let fence = fence(host, signer)?;
         if fence == Some(Fence::Closed) {
             closed.insert(signer.unit.name.clone());
         }
@@ -52,7 +52,11 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn fence(host: &Host, unit: &UnitName) -> anyhow::Result<Option<Fence>> {
+fn fence(host: &Host, signer: &Signer) -> anyhow::Result<Option<Fence>> {
+    let unit = &signer.unit.name;
+    if signer.unit.unheeded {
+        return Ok(Some(Fence::Unheeded));
+    }
     let there = |path: &ManagedPath| {
         host.files
             .entry(path.as_path())

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use tmkms_core::config::{Config, KeyRef};
 use tmkms_core::protocol::TmkmsVersion;
 
-use super::units::Links;
+use super::links::Links;
+use super::pulls::Pulls;
 use super::{Versions, state};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
+use crate::host::unit_path::is_mask;
 use crate::host::{Entry, Files, Host, UnitView};
-use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit, UnitLink};
+use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
 use crate::unit::{UnitName, UnitText, variables};
@@ -57,11 +59,16 @@ pub fn read(
     host: &mut Host,
     name: &UnitName,
     links: &Links,
+    pulls: &Pulls,
     binaries: &mut Binaries,
 ) -> Result<Option<Signer>, Box<Finding>> {
-    let current = links.enable(name) || host.services.run_state(name).is_ok_and(|r| r.is_up());
+    let marker = host.files.entry(ManagedPath::fence(name).as_path());
+    let pulled_in =
+        pulls.get(name).is_some_and(|by| !by.is_empty()) && !matches!(marker, Ok(Some(_)));
+    let current =
+        links.enable(name) || pulled_in || host.services.run_state(name).is_ok_and(|r| r.is_up());
     let read = match host.services.view(name) {
-        Ok(view) => from_view(host, view, links, binaries),
+        Ok(view) => from_view(host, view, links, pulls, binaries),
         Err(e) => {
             let message = format!("what {name} means can't be read: {e:#}");
             let remedy = "mend the unit; until then kmsctl can't know which config it runs";
@@ -86,6 +93,7 @@ fn from_view(
     host: &mut Host,
     view: UnitView,
     links: &Links,
+    pulls: &Pulls,
     binaries: &mut Binaries,
 ) -> Result<Option<Signer>, Finding> {
     let file_variables = view
@@ -127,29 +135,13 @@ fn from_view(
         .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
     let chains = chains(files, &config.view, &view.working_directory);
     let linked = matches!(files.entry(&view.fragment), Ok(Some(Entry::Link(_))));
-    let links_of = links.of(&view.name);
-    let by_links = |by: &String| {
-        let folder = |link: &UnitLink| link.link.as_path().parent().map(Path::to_owned);
-        let names = [format!("{by}.wants"), format!("{by}.requires")];
-        let mut folders = links_of.iter().filter_map(folder);
-        folders.any(|f| {
-            f.file_name()
-                .is_some_and(|n| names.iter().any(|name| n == name.as_str()))
-        })
-    };
-    let pulled_in_by = view
-        .pulled_in_by
-        .iter()
-        .filter(|by| !by_links(by))
-        .cloned()
-        .collect();
     let (own, marker) = (
         ManagedPath::drop_in(&view.name),
         ManagedPath::fence(&view.name),
     );
-    let own_unread = matches!(files.entry(own.as_path()), Ok(Some(_)))
-        && !view.barred_by.iter().any(|path| path == marker.as_path());
-    let closed = matches!(files.entry(marker.as_path()), Ok(Some(_)));
+    let heeded = view.barred_by.iter().any(|path| path == marker.as_path());
+    let own_unread = matches!(files.entry(own.as_path()), Ok(Some(_))) && !heeded;
+    let marked = matches!(files.entry(marker.as_path()), Ok(Some(_)));
     let (version, binary) = binaries.about(host, Path::new(&argv[0]), &view.user);
     Ok(Some(Signer {
         unit: Unit {
@@ -165,9 +157,11 @@ fn from_view(
             file_variables,
             needs_reload: view.needs_reload && !own_unread,
             aliases: links.aliases(&view.name),
-            links: links_of,
-            pulled_in_by,
-            closed,
+            links: links.of(&view.name),
+            mask: links.mask(&view.name),
+            pulled_in_by: pulls.get(&view.name).cloned().unwrap_or_default(),
+            closed: marked && heeded,
+            unheeded: marked && !heeded,
             run: view.run,
         },
         config,
@@ -228,13 +222,17 @@ fn unreadable(view: &UnitView, path: &Path, why: &str) -> Finding {
         .remedy("write it in a form that kmsctl reads, then plan again")
 }
 
-/// The unit's drop-ins but kmsctl's own, and their texts.
+/// The unit's drop-ins but kmsctl's own, masks among them, and their texts.
 fn drop_ins(files: &dyn Files, view: &UnitView) -> Result<(Vec<PathBuf>, Vec<String>), Finding> {
     let foreign = |path: &&PathBuf| path.file_name().is_none_or(|name| name != DROP_IN);
     let paths: Vec<PathBuf> = view.drop_ins.iter().filter(foreign).cloned().collect();
     let mut texts = Vec::new();
     for path in &paths {
-        texts.push(read_text(files, path).map_err(|e| unreadable(view, path, &e))?);
+        // A mask hides the drop-ins of its name and says nothing itself.
+        texts.push(match is_mask(files, path) {
+            true => String::new(),
+            false => read_text(files, path).map_err(|e| unreadable(view, path, &e))?,
+        });
     }
     Ok((paths, texts))
 }
@@ -324,7 +322,7 @@ fn not_utf_8(path: &Path) -> Option<String> {
 }
 
 /// The one name of a file, whatever spelling led to it. Where its folder isn't there, there is no other name.
-fn link_free(files: &dyn Files, path: &Path) -> PathBuf {
+pub fn link_free(files: &dyn Files, path: &Path) -> PathBuf {
     match (
         path.parent().map(|folder| files.resolve(folder)),
         path.file_name(),

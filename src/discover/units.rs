@@ -1,14 +1,14 @@
-//! Which units may run tmkms, and which links enable them: read from the unit folders themselves.
+//! Which units may run tmkms: read from the unit folders themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::links::Links;
 use crate::finding::{Code, Finding};
-use crate::host::{Entry, Files, Host};
-use crate::inventory::UnitLink;
-use crate::paths::ManagedLink;
+use crate::host::unit_path::{UnitPath, is_mask};
+use crate::host::{Files, Host};
 use crate::unit::UnitName;
 
 /// The service units whose text, or a drop-in's, names tmkms. Only these are asked about: asking systemd about every
@@ -18,16 +18,14 @@ use crate::unit::UnitName;
 /// A unit folder that can't be read, or a manager that can't be asked.
 pub fn candidates(
     host: &mut Host,
-    path: &[PathBuf],
+    path: &UnitPath,
     links: &Links,
     problems: &mut Vec<Finding>,
 ) -> Result<BTreeSet<UnitName>> {
     let found = Found::read(&*host.files, path)?;
     let mut units = BTreeSet::new();
     for (unit, file) in &found.units {
-        // A drop-in of one instance doesn't make the others signers.
-        let of_unit = |named: &UnitName| named == unit || named.template().as_ref() == Some(unit);
-        if !found.naming.iter().any(of_unit) {
+        if !found.names_tmkms(unit, links) {
             continue;
         }
         if found.masked.contains(unit) {
@@ -57,24 +55,25 @@ struct Found {
     masked: BTreeSet<UnitName>,
     /// Those that have a folder of drop-ins.
     with_drop_ins: BTreeSet<UnitName>,
-    /// Those whose text, or a drop-in of theirs, names tmkms.
-    naming: BTreeSet<UnitName>,
+    /// The names whose text, or a drop-in of theirs, names tmkms: of units, and of what drop-ins hold for besides.
+    naming: BTreeSet<String>,
 }
 
 impl Found {
-    fn read(files: &dyn Files, path: &[PathBuf]) -> Result<Found> {
+    fn read(files: &dyn Files, path: &UnitPath) -> Result<Found> {
         let mut found = Found::default();
-        for folder in distinct(files, path) {
+        for folder in &path.folders {
             let context = || format!("reading the unit folder {}", folder.display());
             for name in files.list(folder).with_context(context)? {
                 let file = folder.join(&name);
-                if let Some(Ok(unit)) = name.strip_suffix(".d").map(str::parse::<UnitName>) {
+                let of = name.strip_suffix(".d").unwrap_or_default();
+                if of == "service" || of.ends_with(".service") {
                     let drop_ins = files.list(&file).with_context(context)?;
                     let names = |d: &String| mentions_tmkms(files, &file.join(d));
                     if drop_ins.iter().any(names) {
-                        found.naming.insert(unit.clone());
+                        found.naming.insert(of.to_owned());
                     }
-                    found.with_drop_ins.insert(unit);
+                    found.with_drop_ins.extend(of.parse::<UnitName>().ok());
                 } else if let Ok(unit) = name.parse::<UnitName>() {
                     if is_mask(files, &file) {
                         // The most important folder comes first: a mask further down hides nothing.
@@ -83,11 +82,11 @@ impl Found {
                         }
                         continue;
                     }
-                    if is_alias(files, &file, &name) {
+                    if path.second_name_of(files, &file).is_some() {
                         continue;
                     }
                     if mentions_tmkms(files, &file) {
-                        found.naming.insert(unit.clone());
+                        found.naming.insert(name);
                     }
                     found.units.entry(unit).or_insert(file);
                 }
@@ -95,17 +94,24 @@ impl Found {
         }
         Ok(found)
     }
-}
 
-/// Merged /usr gives one folder two names.
-fn distinct<'a>(files: &dyn Files, path: &'a [PathBuf]) -> Vec<&'a PathBuf> {
-    let mut seen = BTreeSet::new();
-    path.iter()
-        .filter(|folder| match files.resolve(folder) {
-            Ok(real) => seen.insert(real),
-            Err(_) => true,
-        })
-        .collect()
+    /// Whether what a unit means may run tmkms: by its own text, or by any drop-in that holds for it, also by another
+    /// name that it has.
+    fn names_tmkms(&self, unit: &UnitName, links: &Links) -> bool {
+        let mut names = unit.drop_in_names();
+        names.extend(
+            links
+                .second_names(unit)
+                .iter()
+                .flat_map(UnitName::drop_in_names),
+        );
+        // A drop-in of one instance doesn't make the others signers.
+        let of_instance = |named: &String| {
+            let named = named.parse::<UnitName>().ok();
+            unit.is_template() && named.and_then(|n| n.template()).as_ref() == Some(unit)
+        };
+        names.iter().any(|name| self.naming.contains(name)) || self.naming.iter().any(of_instance)
+    }
 }
 
 fn no_instance(file: &Path) -> Finding {
@@ -132,18 +138,6 @@ fn masked(host: &mut Host, unit: &UnitName) -> Result<Finding> {
     Ok(finding.of(unit.signer()))
 }
 
-fn is_mask(files: &dyn Files, file: &Path) -> bool {
-    matches!(files.entry(file), Ok(Some(Entry::Link(target))) if target == Path::new("/dev/null"))
-}
-
-/// A link to another unit's file is that unit's second name.
-fn is_alias(files: &dyn Files, file: &Path, name: &str) -> bool {
-    match files.entry(file) {
-        Ok(Some(Entry::Link(target))) => target.file_name().is_none_or(|t| t != name),
-        _ => false,
-    }
-}
-
 fn mentions_tmkms(files: &dyn Files, file: &Path) -> bool {
     // What can't be read here can't be loaded by systemd either, or is a mask.
     files.read(file).is_ok_and(|bytes| {
@@ -152,88 +146,4 @@ fn mentions_tmkms(files: &dyn Files, file: &Path) -> bool {
             .windows(5)
             .any(|window| window == b"tmkms")
     })
-}
-
-/// The links that enable units, and those that give them second names.
-#[derive(Default)]
-pub struct Links {
-    enabling: BTreeMap<UnitName, Vec<UnitLink>>,
-    aliases: BTreeMap<UnitName, Vec<UnitLink>>,
-    /// Units that links of the vendor's folders enable.
-    vendor: BTreeSet<UnitName>,
-}
-
-impl Links {
-    /// Reads the links of every unit folder.
-    ///
-    /// # Errors
-    /// A folder that can't be read.
-    pub fn read(files: &dyn Files, path: &[PathBuf]) -> Result<Links> {
-        let mut links = Links::default();
-        for folder in distinct(files, path) {
-            let context = || format!("reading the unit folder {}", folder.display());
-            for name in files.list(folder).with_context(context)? {
-                let file = folder.join(&name);
-                if name.ends_with(".wants") || name.ends_with(".requires") {
-                    for entry in files.list(&file).with_context(context)? {
-                        if let Ok(unit) = entry.parse::<UnitName>() {
-                            links.enables(files, unit, file.join(entry));
-                        }
-                    }
-                } else if let Some((unit, alias)) = alias(files, &file, &name) {
-                    links.aliases.entry(unit).or_default().push(alias);
-                }
-            }
-        }
-        Ok(links)
-    }
-
-    fn enables(&mut self, files: &dyn Files, unit: UnitName, path: PathBuf) {
-        let target = match files.entry(&path) {
-            Ok(Some(Entry::Link(target))) => target,
-            // A file of its own there enables just as well; it is no link that could be moved.
-            _ => PathBuf::new(),
-        };
-        match ManagedLink::try_from(path) {
-            Ok(link) if target != Path::new("") => {
-                let links = self.enabling.entry(unit).or_default();
-                links.push(UnitLink { link, target });
-            }
-            _ => {
-                self.vendor.insert(unit);
-            }
-        }
-    }
-
-    fn instances(&self, template: &UnitName) -> BTreeSet<UnitName> {
-        let names = self.enabling.keys().chain(&self.vendor);
-        names
-            .filter(|unit| unit.template().as_ref() == Some(template))
-            .cloned()
-            .collect()
-    }
-
-    /// Whether any link enables a unit.
-    pub fn enable(&self, unit: &UnitName) -> bool {
-        self.enabling.contains_key(unit) || self.vendor.contains(unit)
-    }
-
-    pub fn of(&self, unit: &UnitName) -> Vec<UnitLink> {
-        self.enabling.get(unit).cloned().unwrap_or_default()
-    }
-
-    pub fn aliases(&self, unit: &UnitName) -> Vec<UnitLink> {
-        self.aliases.get(unit).cloned().unwrap_or_default()
-    }
-}
-
-/// A second name, and the unit that it names.
-fn alias(files: &dyn Files, file: &Path, name: &str) -> Option<(UnitName, UnitLink)> {
-    name.parse::<UnitName>().ok()?;
-    let Ok(Some(Entry::Link(target))) = files.entry(file) else {
-        return None;
-    };
-    let unit = target.file_name()?.to_str()?.parse::<UnitName>().ok()?;
-    let link = ManagedLink::try_from(file.to_owned()).ok()?;
-    (unit.as_str() != name).then_some((unit, UnitLink { link, target }))
 }

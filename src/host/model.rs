@@ -62,6 +62,9 @@ pub struct Running {
     /// What bars each unit's start, as of the last reload: like systemd, the model doesn't see new drop-ins before.
     #[serde(default)]
     pub loaded: BTreeMap<UnitName, Vec<PathBuf>>,
+    /// The config that each running tmkms was started on; what its unit says now, where none is known.
+    #[serde(default)]
+    pub configs: BTreeMap<UnitName, PathBuf>,
 }
 
 /// Asked-for failures of one unit: the job result (`failed`, `timeout`, …), or `crash` for a start that succeeds and

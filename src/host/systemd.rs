@@ -264,8 +264,6 @@ impl Services for Systemd {
         let environment_files: Vec<(String, bool)> = service.take("EnvironmentFiles")?;
         let mut outside: Vec<String> = service.take("PassEnvironment")?;
         outside.extend(service.take::<Vec<String>>("UnsetEnvironment")?);
-        let mut pulled_in_by: Vec<String> = about.take("WantedBy")?;
-        pulled_in_by.extend(about.take::<Vec<String>>("RequiredBy")?);
         let directory: String = service.take("WorkingDirectory")?;
         // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
         let directory = directory.trim_start_matches(['!', '-']);
@@ -285,7 +283,6 @@ impl Services for Systemd {
                 })
                 .collect(),
             outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
-            pulled_in_by,
             needs_reload: about.take("NeedDaemonReload")?,
             barred_by: barred
                 .map(|(_, _, _, path, _)| PathBuf::from(path))

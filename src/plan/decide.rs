@@ -1,4 +1,9 @@
 //! Decides: which chain is left, which signers move and to what names. Pure.
+//!
+//! Signers switch one by one, several at a time, each behind its own fence. So an order or a wish (`After=`, `Before=`,
+//! `Wants=`) between two that move goes over to their new names, and whatever stops or starts one with the other
+//! (`Requires=`, `BindsTo=`, `PartOf=`, …) is refused: the one would go dark outside its own switch, or wouldn't start
+//! because the other's fence is still closed.
 
 mod files;
 mod sandbox;
@@ -14,7 +19,7 @@ use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::naming;
 use crate::render::config::Wanted;
-use files::Files;
+use files::{Files, Successors};
 
 /// What planning decides before the surroundings are looked at.
 pub struct Draft {
@@ -39,10 +44,22 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
             .any(|s| s.name() == *wanted || s.unit.name.stem() == wanted)
         {
             let names: BTreeSet<String> = inventory.current().map(Signer::name).collect();
-            return Err(format!(
-                "--signer {wanted}: no enabled or running signer has that name; there are: {}",
-                list(names.iter().map(String::as_str))
-            ));
+            let mut message =
+                format!("--signer {wanted}: no enabled or running signer has that name");
+            if names.is_empty() {
+                message += ", and there is none";
+            } else {
+                message += "; there are: ";
+                message += &list(names.iter().map(String::as_str));
+            }
+            // One that can't be read has a name, too.
+            let about = |problem: &&Finding| {
+                names.is_empty() || problem.signer.as_ref().is_some_and(|s| s == wanted)
+            };
+            for problem in inventory.problems.iter().filter(about) {
+                message += &format!("\n{problem}");
+            }
+            return Err(message);
         }
     }
     if request.same_chain() && request.suffix.is_none() {
@@ -66,15 +83,20 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
         return Ok(draft);
     };
     let mut inputs = BTreeMap::new();
-    for signer in moving(inventory, request, &from) {
-        if request.same_chain() && is_there(signer, request, &draft.suffix) {
-            continue;
-        }
+    let signers: Vec<&Signer> = moving(inventory, request, &from)
+        .filter(|s| !request.same_chain() || !is_there(s, request, &draft.suffix))
+        .collect();
+    let units = signers.iter().map(|s| &s.unit.name);
+    let successors: Successors = units
+        .filter_map(|old| Some((old.clone(), naming::unit(old, &draft.suffix).ok()?)))
+        .collect();
+    for signer in signers {
         let mover = Mover {
             signer,
             request,
             from: &from,
             suffix: &draft.suffix,
+            successors: &successors,
         };
         match mover.a_move(&mut inputs) {
             Ok(moving) => draft.moves.push(moving),
@@ -194,7 +216,9 @@ fn is_there(signer: &Signer, request: &Request, suffix: &str) -> bool {
                 .is_none_or(|p| p.value == wanted.as_str())
         })
     });
-    named && runs && speaks
+    let folder = request.config_dir.as_ref();
+    let lies = folder.is_none_or(|f| signer.config.folder == *f);
+    named && runs && speaks && lies
 }
 
 /// Two signers that would write one file differently.
@@ -206,7 +230,7 @@ fn collisions(moves: &[Move]) -> Vec<Finding> {
                 .iter()
                 .flat_map(|m| m.files.iter().map(move |f| (m, f)));
             let Some((other, _)) =
-                earlier.find(|(_, f)| f.path == file.path && f.content != file.content)
+                earlier.find(|(_, f)| f.path == file.path && !f.content.gives_same(&file.content))
             else {
                 continue;
             };
@@ -231,6 +255,7 @@ struct Mover<'a> {
     request: &'a Request,
     from: &'a ChainId,
     suffix: &'a str,
+    successors: &'a Successors,
 }
 
 impl Mover<'_> {
@@ -271,6 +296,7 @@ impl Mover<'_> {
             new_config: &new_config,
             program,
             wanted,
+            successors: self.successors,
             inputs,
         };
         let enablement = files.enablement();

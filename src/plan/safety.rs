@@ -5,9 +5,10 @@ mod binaries;
 mod keys;
 mod places;
 mod states;
+mod ties;
 mod validators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tmkms_core::protocol::TmkmsVersion;
@@ -18,7 +19,7 @@ use super::decide::Draft;
 use super::{Height, Move, Observed, Plan, Request};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
-use crate::inventory::{Inventory, SignerProcess, StateReading};
+use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
 use crate::unit::UnitName;
@@ -29,10 +30,14 @@ pub struct Surroundings {
     /// Only what is there; links are not followed.
     pub targets: BTreeMap<PathBuf, Found>,
     pub states: BTreeMap<PathBuf, StateReading>,
+    /// What stands where a link is to enable a new unit, in words, unless it is that link.
+    pub links: BTreeMap<PathBuf, String>,
     /// The drop-ins that are there for each new unit's name and not for the old one's.
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// Programs of old units that aren't there any more, though their processes may still run.
+    pub missing_programs: BTreeSet<PathBuf>,
 }
 
 /// A tmkms binary.
@@ -85,6 +90,7 @@ pub fn judge(
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
+    findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
         findings.push(
@@ -154,6 +160,7 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(unheeded(case));
     for moving in case.moves {
         let Some(signer) = case.inventory.signer(&moving.old) else {
             continue;
@@ -182,27 +189,7 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
                     .remedy("`kmsctl status` says which of its units runs and how to go on"),
             );
         }
-        for by in &unit.pulled_in_by {
-            let message = if by.ends_with(".target") {
-                format!(
-                    "{by} pulls {} in by a text or a link that kmsctl doesn't change; the new unit gets a link of its \
-                     own, and at each boot the closed one fails aloud",
-                    unit.name
-                )
-            } else {
-                format!(
-                    "{by} pulls {} in by its own text, and won't pull in {}",
-                    unit.name, moving.new
-                )
-            };
-            let remedy = format!("after the switch let {by} name {} instead", moving.new);
-            findings.push(
-                Finding::warn(Code::EnablementOdd, message)
-                    .of(signer.name())
-                    .at(&unit.fragment)
-                    .remedy(remedy),
-            );
-        }
+        findings.extend(pulled_in(case, signer, moving));
         let enabled = !unit.links.is_empty() || !unit.pulled_in_by.is_empty();
         let odd = match (unit.run.is_up(), !enabled) {
             (false, false) => Some("is enabled and doesn't run: it is moved without being started"),
@@ -222,6 +209,63 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Units that may start although their fence's marker is there. Staging lets systemd heed it, and a signer that runs
+/// would stay dark after a crash.
+fn unheeded(case: &Case<'_>) -> Vec<Finding> {
+    let signers = case.inventory.signers.iter().filter(|s| s.unit.unheeded);
+    signers
+        .map(|signer| {
+            let unit = &signer.unit.name;
+            let message = format!(
+                "the marker of {unit}'s fence is there, and systemd doesn't heed it: {unit} isn't closed, and may start"
+            );
+            let new = match case.moves.iter().any(|m| &m.old == unit) {
+                true => Finding::block,
+                false => Finding::warn,
+            };
+            let remedy = format!(
+                "`systemctl daemon-reload` where {} is there and should count; else take the marker away",
+                ManagedPath::drop_in(unit)
+            );
+            new(Code::FenceUnheeded, message)
+                .of(signer.name())
+                .at(ManagedPath::fence(unit).as_path())
+                .remedy(remedy)
+        })
+        .collect()
+}
+
+/// What wants the old unit by a text or a link that isn't kmsctl's to change.
+fn pulled_in(case: &Case<'_>, signer: &Signer, moving: &Move) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (old, new) = (&moving.old, &moving.new);
+    for pull in &signer.unit.pulled_in_by {
+        let by = &pull.by;
+        // One that moves as well names the new unit from then on.
+        let is = |unit: &UnitName| {
+            unit.as_str() == by || unit.template().is_some_and(|t| t.as_str() == by)
+        };
+        if case.moves.iter().any(|m| is(&m.old)) {
+            continue;
+        }
+        let needs = match pull.needs {
+            true => format!(", and {by} stops with it and won't start again while it needs it"),
+            false => String::new(),
+        };
+        let message = format!(
+            "{by} pulls {old} in by a text or a link that kmsctl doesn't change; the new unit gets a link of its own, \
+             and at each boot the closed one fails aloud{needs}"
+        );
+        findings.push(
+            Finding::warn(Code::EnablementOdd, message)
+                .of(signer.name())
+                .at(pull.at.as_deref().unwrap_or(&signer.unit.fragment))
+                .remedy(format!("after the switch let {by} name {new} instead")),
+        );
+    }
+    findings
+}
+
 /// Which of a plan's units are to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -235,6 +279,7 @@ pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Sid
     let mut findings = keys::findings(&keys::after(inventory, moves, side));
     findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
     findings.extend(strays(inventory));
+    findings.extend(on_other_configs(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings
 }
@@ -258,7 +303,7 @@ fn strays(inventory: &Inventory) -> Vec<Finding> {
     let known = |process: &SignerProcess| {
         inventory.signers.iter().any(|s| {
             process.unit.as_deref() == Some(s.unit.name.as_str())
-                && process.is_main(&s.unit.run, &s.config.path, &inventory.processes)
+                && process.is_main(&s.unit.run, &s.config.real(), &inventory.processes)
         })
     };
     let strays = inventory.processes.iter().filter(|p| !known(p));
@@ -285,6 +330,47 @@ fn strays(inventory: &Inventory) -> Vec<Finding> {
             ))
         })
         .collect()
+}
+
+/// Signers whose process signs by another config than the one that is judged and moved: its chains, state files and keys
+/// are others.
+fn on_other_configs(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for signer in inventory.signers.iter().filter(|s| s.is_up()) {
+        let (unit, config) = (&signer.unit.name, signer.config.real());
+        let mut processes = inventory.processes.iter();
+        let Some(process) = processes.find(|p| {
+            p.pid == signer.unit.run.main_pid && p.unit.as_deref() == Some(unit.as_str())
+        }) else {
+            continue;
+        };
+        let (runs, remedy) = match &process.config {
+            Some(runs) if *runs == config => continue,
+            Some(runs) => (
+                format!("on {}", runs.display()),
+                format!(
+                    "`systemctl restart {unit}` at a quiet moment if the unit is right, else put the unit or the file \
+                     that it reads its variables from back"
+                ),
+            ),
+            None => (
+                "on a config that can't be read".to_owned(),
+                "run kmsctl as root, who can read it".to_owned(),
+            ),
+        };
+        let message = format!(
+            "process {} of {unit} runs tmkms {runs}, and a start now would take {}: what it signs isn't what is judged",
+            process.pid,
+            config.display()
+        );
+        findings.push(
+            Finding::block(Code::ProcessDiffers, message)
+                .of(signer.name())
+                .at(&signer.unit.fragment)
+                .remedy(remedy),
+        );
+    }
+    findings
 }
 
 /// Signers whose height of the moving chain is further from the highest than the spread allows.

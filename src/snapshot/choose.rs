@@ -40,20 +40,14 @@ pub enum Kind {
 /// A path that belongs to the snapshot, if anything is there.
 pub type Chosen = BTreeSet<(Kind, PathBuf)>;
 
-/// Chooses. `views` are what the service manager says of the inventory's signers, `unit_path` where it reads units.
-pub fn choose(
-    inventory: &Inventory,
-    views: &[UnitView],
-    unit_path: &[PathBuf],
-    journals: &[Journal],
-) -> Chosen {
+/// Chooses. `views` are what the service manager says of the inventory's signers.
+pub fn choose(inventory: &Inventory, views: &[UnitView], journals: &[Journal]) -> Chosen {
     let mut chosen = Chosen::new();
     for signer in &inventory.signers {
         config(signer, &mut chosen);
         // Other units whose own text wants it.
-        for by in &signer.unit.pulled_in_by {
-            chosen.extend(unit_path.iter().map(|f| (Kind::Unit, f.join(by))));
-        }
+        let texts = signer.unit.pulled_in_by.iter();
+        chosen.extend(texts.filter_map(|by| Some((Kind::Unit, by.at.clone()?))));
     }
     for view in views {
         chosen.insert((Kind::Unit, view.fragment.clone()));

@@ -14,6 +14,7 @@ use super::choose::{Chosen, Kind, LeadsToConfig};
 use super::placeholder::Placeholders;
 use super::trail::{self, End, Trail};
 use super::{LeftOut, Node, Nodes, Replaced, Secret, mask};
+use crate::host::unit_path::{LINK_FOLDERS, is_mask};
 use crate::host::{Entry, Files};
 use crate::inventory::FileFacts;
 use crate::render::unit::SECRET_SETTINGS;
@@ -88,6 +89,8 @@ impl<'a> Collector<'a> {
                 }
             }
             (_, End::File(real, facts)) => self.file(kind, real, facts)?,
+            // The link says it all.
+            (Kind::Unit, _) if is_mask(self.files, path) => {}
             (_, End::Folder(real) | End::Other(real)) => {
                 let why = "it isn't a regular file";
                 self.leave_out("what stands where a file should be", &real, why);
@@ -201,10 +204,7 @@ impl<'a> Collector<'a> {
             let mut links: Vec<PathBuf> = Vec::new();
             for name in self.list(folder)? {
                 let path = folder.join(&name);
-                if [".wants", ".requires", ".upholds"]
-                    .iter()
-                    .any(|s| name.ends_with(s))
-                {
+                if LINK_FOLDERS.iter().any(|kind| name.ends_with(kind)) {
                     links.extend(self.list(&path)?.into_iter().map(|link| path.join(link)));
                 } else {
                     links.push(path);

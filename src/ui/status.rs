@@ -29,6 +29,8 @@ pub struct Status {
 pub enum Fence {
     Open,
     Closed,
+    /// Its marker is there, and systemd doesn't heed it: it may start.
+    Unheeded,
 }
 
 impl std::fmt::Display for Fence {
@@ -36,6 +38,7 @@ impl std::fmt::Display for Fence {
         f.write_str(match self {
             Fence::Open => "open",
             Fence::Closed => "closed",
+            Fence::Unheeded => "marked closed and not heeded",
         })
     }
 }

@@ -61,7 +61,8 @@ fn a_snapshot_rehearses_elsewhere_what_the_machine_would_do() -> Result<()> {
     rehearse(&staged)
 }
 
-/// Everything that the guide's host doesn't have: a linked folder, drop-ins, an inherited one, an environment file.
+/// Everything that the guide's host doesn't have: a linked folder, drop-ins, an inherited one, an environment file, a
+/// unit of the vendor's that wants a signer.
 fn odd(root: &Path) -> Result<()> {
     fs::create_dir_all(root.join("srv")).context("making /srv")?;
     fs::rename(root.join("data_tmkms"), root.join("srv/kms")).context("moving /data_tmkms")?;
@@ -79,6 +80,11 @@ fn odd(root: &Path) -> Result<()> {
             ),
         ),
         ("../../default/tmkms", format!("HSM_PIN={PIN}\n")),
+        // Nothing has loaded it, and it pulls a signer in nevertheless.
+        (
+            "../../../usr/lib/systemd/system/watch.service.d/kms.conf",
+            "[Unit]\nUpholds=tmkms-03.service\n".to_owned(),
+        ),
     ] {
         let path = units.join(path);
         let folder = path.parent().context("a folder")?;
@@ -136,6 +142,11 @@ fn same_plan(machine: &Machine, snapshot: &Path) -> Result<()> {
     assert_eq!(here["moves"], there["moves"]);
     assert_eq!(here["inputs"], there["inputs"]);
     assert_eq!(here["id"], there["id"]);
+    let pulled = there["findings"].to_string();
+    ensure!(
+        pulled.contains("watch.service pulls tmkms-03.service in"),
+        "{pulled}"
+    );
     assert_eq!(here["moves"].as_array().map(Vec::len), Some(3));
     Ok(())
 }

@@ -47,6 +47,9 @@ const MOVES: [(&str, &str, bool); 11] = [
 /// The one that is enabled and doesn't run.
 const STANDBY: &str = "tmkms-11.service";
 
+/// Nobody's config.
+const OTHER_CONFIG: &str = "/data_tmkms/tmkms/kms/commercio/other.toml";
+
 /// Turns the guide's units into the kinds that the field has.
 fn diversify(root: &Path) -> Result<()> {
     let units = root.join("etc/systemd/system");
@@ -74,10 +77,10 @@ fn diversify(root: &Path) -> Result<()> {
         "etc/systemd/system/tmkms@02.service.d/limit.conf",
         "[Service]\nLimitNOFILE=8192\n",
     )?;
-    // A unit file that lies elsewhere.
+    // A unit file that lies elsewhere, under another name.
     fs::create_dir_all(root.join("opt/units")).context("making a folder")?;
-    fs::rename(unit(3), root.join("opt/units/tmkms-03.service")).context("moving a unit")?;
-    symlink("/opt/units/tmkms-03.service", unit(3)).context("linking a unit")?;
+    fs::rename(unit(3), root.join("opt/units/kms-c.service")).context("moving a unit")?;
+    symlink("/opt/units/kms-c.service", unit(3)).context("linking a unit")?;
     // Enabled by the name that it has here: systemd's own disable would take the unit away as well.
     let wants = units.join("multi-user.target.wants");
     fs::create_dir_all(&wants).context("making a folder")?;
@@ -88,6 +91,8 @@ fn diversify(root: &Path) -> Result<()> {
     .context("enabling a unit")?;
     // Static, wanted by a link that a hand made.
     edit(4, "[Install]\nWantedBy=multi-user.target\n", "")?;
+    // One that waits for another.
+    edit(5, "[Unit]\n", "[Unit]\nAfter=tmkms-06.service\n")?;
     // A second name, and something beside it.
     edit(
         6,
@@ -121,13 +126,29 @@ fn diversify(root: &Path) -> Result<()> {
             Path::new(&config).parent().context("a folder")?.display()
         ),
     )?;
-    // Pulled in by a target's own text, and wanted by a target of one's own.
+    // A mask of a drop-in that the new unit would inherit.
+    write(
+        "etc/systemd/system/tmkms-.service.d/50-nice.conf",
+        "[Service]\nNice=7\n",
+    )?;
+    symlink("/dev/null", units.join("tmkms-07.service.d/50-nice.conf"))
+        .context("masking a drop-in")?;
+    // Pulled in by a service's drop-in, and wanted by a target of one's own, with a mask of another dependency.
     edit(8, "[Install]\nWantedBy=multi-user.target\n", "")?;
     edit(9, "WantedBy=multi-user.target", "WantedBy=kms.target")?;
     write(
         "etc/systemd/system/kms.target",
-        "[Unit]\nWants=tmkms-08.service\n[Install]\nWantedBy=multi-user.target\n",
+        "[Unit]\nWants=watch8.service\n[Install]\nWantedBy=multi-user.target\n",
     )?;
+    write(
+        "usr/lib/systemd/system/watch8.service",
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+    )?;
+    write(
+        "usr/lib/systemd/system/watch8.service.d/kms.conf",
+        "[Unit]\nWants=tmkms-08.service\n",
+    )?;
+    symlink("/dev/null", wants.join("tmkms-09.service")).context("masking a dependency")?;
     // A retired one that is masked.
     write("usr/lib/systemd/system/tmkms-00.service", &fleet::unit(1))?;
     symlink("/dev/null", units.join("tmkms-00.service")).context("masking a unit")
@@ -163,14 +184,30 @@ fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
 
     kmsctl(&machine, &PLAN)?.exits(10).says(&[
         "tmkms-00.service is masked",
-        "kms.target pulls tmkms-08.service in",
+        "watch8.service pulls tmkms-08.service in",
+        "/usr/lib/systemd/system/watch8.service.d/kms.conf",
     ]);
+    other_config_blocks(&machine)?;
+    kmsctl(&machine, &PLAN)?.exits(10);
     kmsctl(&machine, &["stage", "--yes"])?.exits(0);
     let staged = Tree::of(&machine, &HOST)?;
     kmsctl(&machine, &["apply", "--yes", "--soak", "1"])?.exits(0);
     sides(&machine, false)?;
     kmsctl(&machine, &PLAN)?.exits(0);
     alias_means(&machine, "tmkms-06.v3.service")?;
+    let show = |property: &str, unit: &str| {
+        machine.sh(&format!("systemctl show -p {property} --value {unit}"))
+    };
+    ensure!(
+        show("Nice", "tmkms-06.v3")?.trim() == "7",
+        "a prefix's drop-in"
+    );
+    ensure!(
+        show("Nice", "tmkms-07.v3")?.trim() == "0",
+        "which is masked here"
+    );
+    let after = show("After", "tmkms-05.v3")?;
+    ensure!(after.contains("tmkms-06.v3.service"), "{after}");
     let beside = unit_now(&machine, "beside6.service")?;
     ensure!(
         beside.enabled,
@@ -200,6 +237,23 @@ fn every_kind_of_unit_goes_there_and_back() -> Result<()> {
         ensure!(!old.runs(), "{old:?}");
     }
     kmsctl(&machine, &PLAN)?.exits(0);
+    Ok(())
+}
+
+/// A file of variables is read at each start, and no reload is needed before: what runs isn't what it says.
+fn other_config_blocks(machine: &Machine) -> Result<()> {
+    const FILE: &str = "/etc/default/tmkms-07";
+    machine.sh(&format!(
+        "cp -a {FILE} /tmp/kept; cp -a {from} {to}; sed -i 's#^CFG=.*#CFG={to}#' {FILE}",
+        from = fleet::config_path(7),
+        to = OTHER_CONFIG,
+    ))?;
+    kmsctl(machine, &PLAN)?.exits(3).says(&[
+        "block[process-differs]",
+        OTHER_CONFIG,
+        "systemctl restart",
+    ]);
+    machine.sh(&format!("cp -a /tmp/kept {FILE}; rm {OTHER_CONFIG}"))?;
     Ok(())
 }
 

@@ -125,6 +125,33 @@ fn templates_and_variables_and_what_pulls_a_unit_in_plan_as_on_the_host_too() {
 }
 
 #[test]
+fn whatever_file_pulls_a_unit_in_is_taken_along() {
+    let (host, shelf) = (Host::of("commercio"), Shelf::new());
+    host.remove(&format!("{UNITS}/multi-user.target.wants/tmkms-03.service"));
+    let drop_in = "usr/lib/systemd/system/watch.service.d/kms.conf";
+    host.write(drop_in, "[Unit]\nUpholds=tmkms-03.service\n");
+    // Masks say as much as files.
+    host.write(
+        &format!("{UNITS}/tmkms-.service.d/x.conf"),
+        "[Service]\nNice=1\n",
+    );
+    fs::create_dir(host.path(&format!("{UNITS}/tmkms-01.service.d"))).unwrap();
+    let masks = [
+        format!("{UNITS}/tmkms-01.service.d/x.conf"),
+        format!("{UNITS}/multi-user.target.wants/tmkms-03.service"),
+    ];
+    masks.iter().for_each(|mask| host.link(mask, "/dev/null"));
+    shelf.take(&host, "s").exits(0);
+    let (there, here) = (plan(host.root()), plan(&shelf.path("s")));
+    assert_eq!(there["moves"].as_array().unwrap().len(), 3);
+    assert_eq!(comparable(here), comparable(there));
+    assert!(shelf.path("s").join(drop_in).is_file());
+    for mask in masks {
+        assert!(shelf.path("s").join(mask).is_symlink());
+    }
+}
+
+#[test]
 fn it_does_so_after_every_step_of_a_night_too() {
     let (host, shelf) = (host_of_secrets(), Shelf::new());
     host.kmsctl(&["plan", "--new-chain", "commercio-3"])

@@ -87,6 +87,13 @@ impl Host {
         Host { folder }
     }
 
+    /// A copy of a host as it is now.
+    pub fn like(other: &Host) -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        copy(other.root(), folder.path());
+        Host { folder }
+    }
+
     pub fn root(&self) -> &Path {
         self.folder.path()
     }

@@ -1,14 +1,11 @@
 //! `plan --runbook`: the plan as a shell script, with what the host and the journals know beside it.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use tmkms_core::state::SignState;
 
+use super::save::Kind;
 use crate::discover::{self, Versions};
 use crate::host::Host;
 use crate::journal::store::History;
@@ -41,7 +38,12 @@ pub fn save(
         floors: floors(plan, &ledger),
     };
     let text = runbook::text(plan, &around)?;
-    replace_runbook(path, text.as_bytes()).with_context(|| format!("writing {shown}"))?;
+    let kind = Kind {
+        name: "runbook",
+        mode: 0o700,
+        is_one: runbook::is_runbook,
+    };
+    kind.save(path, text.as_bytes())?;
     Ok(format!(
         "Wrote the runbook {shown}: read it, then `{shown} check` as root."
     ))
@@ -62,24 +64,4 @@ fn floors(plan: &Plan, ledger: &Ledger) -> BTreeMap<PathBuf, SignState> {
         *floor = state.max(*floor);
     }
     floors
-}
-
-/// Writes a script that root will run: whole or not at all, for its owner alone, and over nothing but a runbook.
-fn replace_runbook(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => anyhow::ensure!(
-            meta.is_file() && runbook::is_runbook(&std::fs::read(path)?),
-            "what is there is no runbook of kmsctl, and it is kept: give another name"
-        ),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e.into()),
-    }
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o700))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 mod units;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::config::Config;
 
-use super::super::{Entry, Job, JobEnd, Ticket, UnitView, World};
+use super::super::unit_path::{LINK_FOLDERS, UnitPath, is_mask};
+use super::super::{Entry, Files, Job, JobEnd, Ticket, UnitView, World};
 use super::{Faults, Running};
 use crate::inventory::{RunState, SignerProcess};
 use crate::kms::tmkms;
@@ -70,6 +71,10 @@ impl Model {
             Some(kept) => model.running = kept,
             None => {
                 for unit in model.enabled()? {
+                    // A link for a unit that isn't there starts nothing.
+                    if model.fragment(&unit).is_err() {
+                        continue;
+                    }
                     let run = model.a_run();
                     if let Ok(barred) = model.barred_on_disk(&unit) {
                         model.running.loaded.insert(unit.clone(), barred);
@@ -102,23 +107,29 @@ impl Model {
     }
 
     /// The units that some link enables, for good or until the next boot.
-    fn enabled(&self) -> Result<Vec<UnitName>> {
-        let mut units = Vec::new();
-        for folder in UNIT_PATH.map(Path::new) {
-            for wants in self.world.list(folder)? {
-                if !wants.ends_with(".wants") && !wants.ends_with(".requires") {
+    fn enabled(&self) -> Result<BTreeSet<UnitName>> {
+        let files: &dyn Files = &*self.world;
+        let path = UnitPath::new(files, &UNIT_PATH.map(PathBuf::from));
+        let (mut units, mut masked) = (BTreeSet::new(), BTreeSet::new());
+        for folder in &path.folders {
+            for wants in files.list(folder)? {
+                if !LINK_FOLDERS.iter().any(|kind| wants.ends_with(kind)) {
                     continue;
                 }
-                let names = self.world.list(&folder.join(wants))?;
-                units.extend(
-                    names
-                        .iter()
-                        .filter_map(|name| name.parse::<UnitName>().ok()),
-                );
+                let inside = folder.join(&wants);
+                for name in files.list(&inside)? {
+                    let Ok(unit) = name.parse::<UnitName>() else {
+                        continue;
+                    };
+                    let dependency = (wants.clone(), name.clone());
+                    if is_mask(files, &inside.join(name)) {
+                        masked.insert(dependency);
+                    } else if !masked.contains(&dependency) {
+                        units.insert(path.meant(files, &unit));
+                    }
+                }
             }
         }
-        units.sort();
-        units.dedup();
         Ok(units)
     }
 
@@ -185,27 +196,20 @@ impl Model {
             .iter()
             .filter(|(_, run)| run.main_pid != 0)
         {
+            let at_start = self.running.configs.get(unit);
             // A unit that was taken out of the tree while it ran, or of which an environment file was, still runs, on
             // nobody knows what.
             let started = self.view(unit).and_then(|view| self.started(&view));
-            let Ok(started) = started else {
-                let unit = Some(unit.to_string());
-                found.push(SignerProcess {
-                    pid: run.main_pid,
-                    argv: Vec::new(),
-                    unit,
-                    config: None,
-                });
-                continue;
-            };
-            let Some((argv, config)) = started else {
-                continue;
+            let (argv, config) = match started {
+                Ok(Some((argv, config))) => (argv, Some(config)),
+                Ok(None) => continue,
+                Err(_) => (Vec::new(), None),
             };
             found.push(SignerProcess {
                 pid: run.main_pid,
                 argv,
                 unit: Some(unit.to_string()),
-                config: Some(config),
+                config: at_start.cloned().or(config),
             });
         }
         Ok(found)
@@ -246,10 +250,15 @@ impl Model {
             }
         }
         let mut run = self.a_run();
-        if fault.is_some() || self.tmkms_starts(unit).is_err() {
-            // The job is done once the program runs; that it then ends is another matter.
-            (run.active, run.sub) = ("activating".into(), "auto-restart".into());
-            (run.main_pid, run.restarts) = (0, 1);
+        match self.tmkms_starts(unit) {
+            Ok(config) if fault.is_none() => {
+                self.running.configs.insert(unit.clone(), config);
+            }
+            _ => {
+                // The job is done once the program runs; that it then ends is another matter.
+                (run.active, run.sub) = ("activating".into(), "auto-restart".into());
+                (run.main_pid, run.restarts) = (0, 1);
+            }
         }
         self.running.units.insert(unit.clone(), run);
         Ok("done".into())
@@ -278,10 +287,10 @@ impl Model {
     }
 
     /// What tmkms does at its start: reads the config, takes its state files, creates those that are missing.
-    fn tmkms_starts(&self, unit: &UnitName) -> Result<()> {
+    fn tmkms_starts(&self, unit: &UnitName) -> Result<PathBuf> {
         let view = self.view(unit)?;
-        let (_, config) = self.started(&view)?.context("it starts no tmkms")?;
-        let bytes = self.world.read(&config)?;
+        let (_, path) = self.started(&view)?.context("it starts no tmkms")?;
+        let bytes = self.world.read(&path)?;
         let config = Config::parse(std::str::from_utf8(&bytes)?)?;
         for chain in &config.chains {
             let name = config.state_file_or_default(chain);
@@ -291,7 +300,7 @@ impl Model {
             }
             tmkms_core::state::SignState::parse(&self.world.read(&path)?)?;
         }
-        Ok(())
+        Ok(path)
     }
 
     /// The links that `[Install]` asks for, and what they point to.

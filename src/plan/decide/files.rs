@@ -1,5 +1,6 @@
 //! Decides what each new file of a signer holds, and which paths it may never be.
 
+mod dependencies;
 mod obstacles;
 mod proof;
 
@@ -24,6 +25,9 @@ use crate::unit::{UnitName, UnitText, words};
 /// Why the command that starts tmkms is changed.
 const NAMES_CONFIG: &str = "the command names the new config itself";
 
+/// The units that move, and their new names.
+pub type Successors = BTreeMap<UnitName, UnitName>;
+
 /// The files of one signer's move.
 pub struct Files<'a> {
     pub signer: &'a Signer,
@@ -34,6 +38,7 @@ pub struct Files<'a> {
     /// The tmkms that the new unit runs.
     pub program: &'a Path,
     pub wanted: config::Wanted<'a>,
+    pub successors: &'a Successors,
     /// Collects what the files were made from.
     pub inputs: &'a mut BTreeMap<PathBuf, Input>,
 }
@@ -134,11 +139,16 @@ impl<'a> Files<'a> {
                 .map_err(|(line, why)| self.refuse(part.source, line, why))?;
         }
         self.inherited(&parts, &moved, names)?;
+        self.dependencies(&mut parts)?;
         self.sandbox(&parts)?;
         self.start_on_new_config(&mut parts)?;
         let mut files = Vec::new();
         for part in parts {
             match part.target {
+                // A mask says nothing, and what it hides mustn't come back: an empty drop-in of its name hides as much.
+                Some(path) if part.text.is_empty() && part.role == Role::DropIn => {
+                    files.push(mask(path, part.source));
+                }
                 Some(path) => {
                     files.push(self.derive(part.role, path, part.source, part.text, part.edits)?);
                 }
@@ -405,13 +415,15 @@ impl<'a> Files<'a> {
             .map(|l| successor(l.link.of(self.new)))
             .collect();
         // What another unit's text wants is wanted by a link: that text isn't kmsctl's to change.
-        let wanted = unit
-            .pulled_in_by
-            .iter()
-            .filter(|by| by.ends_with(".target"));
+        // One that moves as well has a text of its own, which names the new unit.
+        let moves = |by: &str| {
+            let mut units = self.successors.keys();
+            units.any(|u| u.as_str() == by || u.template().is_some_and(|t| t.as_str() == by))
+        };
+        let wanted = unit.pulled_in_by.iter().filter(|p| !moves(&p.by));
         new.extend(
             wanted
-                .filter_map(|by| ManagedLink::wants(by, self.new).ok())
+                .filter_map(|p| ManagedLink::wants(&p.by, self.new).ok())
                 .map(successor),
         );
         new.sort();
@@ -428,6 +440,7 @@ impl<'a> Files<'a> {
         let asked = |name: &UnitName| Unit::installs(&unit.texts(), name);
         let by_systemd = own
             && !unit.linked
+            && !unit.mask
             && unit.aliases.is_empty()
             && asked(&unit.name) == Some(paths(&unit.links))
             && asked(self.new) == Some(paths(&new));
@@ -482,6 +495,19 @@ impl<'a> Files<'a> {
             protected.insert(at(&file.value));
         }
         protected
+    }
+}
+
+/// The drop-in that hides what a mask of the same name hides.
+fn mask(path: ManagedPath, of: &Path) -> NewFile {
+    let text = format!(
+        "# Empty: as {} does for the old unit, it hides every other drop-in of this name.\n",
+        of.display()
+    );
+    NewFile {
+        role: Role::DropIn,
+        path,
+        content: Content::Text { text },
     }
 }
 

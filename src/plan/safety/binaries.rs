@@ -23,21 +23,30 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
         let validators = signer.config.view.validators.iter();
         for validator in validators.filter(|v| Some(v.chain_id.value.as_str()) == from) {
             findings.extend(forward(case, moving, signer, validator, new));
-            findings.extend(back(moving, signer, validator));
+            findings.extend(back(case, moving, signer, validator));
         }
     }
     findings
 }
 
+/// The tmkms that is asked for can't be run, or doesn't say what it is.
 fn missing(case: &Case<'_>) -> Option<Finding> {
     let (path, binary) = (case.request.binary.as_ref()?, case.around.binary.as_ref()?);
-    (binary.runs == Some(false)).then(|| {
-        Finding::block(
-            Code::ProtocolRefused,
-            "no program is there that could be run",
-        )
-        .at(path)
-        .remedy("install that tmkms first, or name the right one with --binary")
+    if binary.runs == Some(false) {
+        let message = "no program is there that could be run";
+        let remedy = "install that tmkms first, or name the right one with --binary";
+        return Some(
+            Finding::block(Code::ProtocolRefused, message)
+                .at(path)
+                .remedy(remedy),
+        );
+    }
+    (binary.runs == Some(true) && binary.version.is_none()).then(|| {
+        let message = "it doesn't tell its version, so nothing says that it would start on the new config";
+        Finding::block(Code::VersionUnknown, message).at(path).remedy(format!(
+            "look at `{} version`; for one that has no such command (0.11.0) plan with `--accept version-unknown`",
+            path.display()
+        ))
     })
 }
 
@@ -53,6 +62,15 @@ fn forward(
     let spoken = words(new);
     let program = &moving.new_program;
     let Some(version) = version else {
+        if case
+            .around
+            .binary
+            .as_ref()
+            .is_some_and(|b| b.runs == Some(true))
+        {
+            // Said once, and it blocks.
+            return None;
+        }
         // One a binary is enough, however many signers run it.
         let message = "the version of this tmkms isn't known here";
         let remedy = format!(
@@ -93,27 +111,36 @@ fn forward(
     }
 }
 
-/// The old unit's binary may have been replaced while its process ran: the way back would start what is there now.
-fn back(moving: &Move, signer: &Signer, validator: &Validator) -> Option<Finding> {
+/// The old unit's binary may have been replaced or removed while its process ran: the way back would start what is
+/// there now.
+fn back(case: &Case<'_>, moving: &Move, signer: &Signer, validator: &Validator) -> Option<Finding> {
     let old = validator.protocol_version.as_ref();
     let spoken = old.and_then(|o| o.value.parse::<ProtocolVersion>().ok());
-    let version = signer.version?;
-    if matches!(support(version, spoken), None | Some(Support::Works)) {
-        return None;
-    }
-    let message = format!(
-        "there would be no way back: {} is tmkms {version} now, which doesn't work with the old config's {}",
-        moving.old_program.display(),
-        words(spoken)
-    );
+    let program = moving.old_program.display();
+    let why = if case.around.missing_programs.contains(&moving.old_program) {
+        format!("{program} is gone, though its process may still run")
+    } else {
+        match signer.version {
+            Some(version) if matches!(support(version, spoken), Some(s) if s != Support::Works) => {
+                format!(
+                    "{program} is tmkms {version} now, which doesn't work with the old config's {}",
+                    words(spoken)
+                )
+            }
+            _ => return None,
+        }
+    };
     let remedy = "put the binary that the signer was started with back there, and give the new one a path of its own \
                   with --binary";
     Some(
-        Finding::warn(Code::NoWayBack, message)
-            .of(&moving.signer)
-            .at(&signer.config.path)
-            .line(old.map_or(validator.line, |o| o.line))
-            .remedy(remedy),
+        Finding::warn(
+            Code::NoWayBack,
+            format!("there would be no way back: {why}"),
+        )
+        .of(&moving.signer)
+        .at(&signer.config.path)
+        .line(old.map_or(validator.line, |o| o.line))
+        .remedy(remedy),
     )
 }
 

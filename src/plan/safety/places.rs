@@ -17,8 +17,26 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
             findings.extend(in_the_way(case, moving, file, signer));
         }
         findings.extend(foreign(case, moving));
+        findings.extend(links(case, moving));
     }
     findings
+}
+
+/// What would be taken for the link that enables the new unit, and would be gone after the way back.
+fn links(case: &Case<'_>, moving: &Move) -> Vec<Finding> {
+    let links = moving.enablement.new.iter().map(|l| l.link.as_path());
+    let there = links.filter_map(|path| Some((path, case.around.links.get(path)?)));
+    let findings = there.map(|(path, what)| {
+        let message = format!(
+            "{what} is where a link is to enable {}, and it isn't kmsctl's",
+            moving.new
+        );
+        Finding::block(Code::NotAFile, message)
+            .of(&moving.signer)
+            .at(path)
+            .remedy("take it away, or give another suffix with --suffix")
+    });
+    findings.collect()
 }
 
 /// Drop-ins that would change what the new unit does, and that nothing of the old one accounts for.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Model, UNIT_PATH};
 use crate::host::UnitView;
+use crate::host::unit_path::is_mask;
 use crate::unit::effective::Effective;
 use crate::unit::{UnitName, UnitText};
 
@@ -54,7 +55,7 @@ impl Model {
         let fragment = self.fragment(unit)?;
         let drop_ins = self.drop_ins(unit)?;
         let mut text = self.text(&fragment)?;
-        for drop_in in &drop_ins {
+        for drop_in in drop_ins.iter().filter(|d| !is_mask(&*self.world, d)) {
             text.extend(self.text(drop_in)?);
         }
         Ok((fragment, drop_ins, text))
@@ -73,7 +74,6 @@ impl Model {
             variables: means.variables,
             environment_files: means.environment_files,
             outside_variables: means.outside_variables,
-            pulled_in_by: self.pulled_in_by(unit)?,
             needs_reload: barred_by != means.barred_by,
             barred_by,
             run: self.run_state(unit),
@@ -81,38 +81,4 @@ impl Model {
             drop_ins,
         })
     }
-
-    /// The units whose own text wants or requires a unit, and those that links make want it.
-    fn pulled_in_by(&self, unit: &UnitName) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for folder in UNIT_PATH.map(Path::new) {
-            for name in self.world.list(folder)? {
-                let path = folder.join(&name);
-                let linked = name
-                    .strip_suffix(".wants")
-                    .or(name.strip_suffix(".requires"));
-                let wants = match linked {
-                    Some(_) => self.world.list(&path)?.iter().any(|n| n == unit.as_str()),
-                    None if name.ends_with(".target") || name.ends_with(".service") => {
-                        self.text(&path).is_ok_and(|text| names(&text, unit))
-                    }
-                    None => false,
-                };
-                if wants {
-                    found.push(linked.unwrap_or(&name).to_owned());
-                }
-            }
-        }
-        found.sort();
-        found.dedup();
-        Ok(found)
-    }
-}
-
-fn names(text: &UnitText, unit: &UnitName) -> bool {
-    ["Wants", "Requires"].iter().any(|key| {
-        let settings = text.list("Unit", key);
-        let mut words = settings.iter().flat_map(|s| s.value.split_whitespace());
-        words.any(|word| word == unit.as_str())
-    })
 }
