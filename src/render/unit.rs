@@ -1,17 +1,16 @@
 //! The new unit and the copies of drop-ins: the old text with every mention of a moved path replaced.
 
+mod secrets;
+
 use std::ops::Range;
 
 use tmkms_core::edit::Edit;
 
 use crate::content::Change;
-use crate::kms::tmkms::CONFIG_VARIABLE;
 use crate::naming;
-use crate::unit::words::{self, expand, expand_known, named_by_unit, pinned};
+use crate::unit::words::{expand, expand_known, named_by_unit, pinned};
 use crate::unit::{UnitName, UnitText, line_of};
-
-/// What stands in for the values of a setting that may be secret.
-pub const PLACEHOLDER: &str = "<secret>";
+pub use secrets::{PLACEHOLDER, SECRET_SETTINGS, without_secrets};
 
 /// A path that moves, and why.
 pub struct Moved<'a> {
@@ -96,9 +95,6 @@ pub fn edits(
     changes.sort_by_key(|c| c.edit.span.start);
     Ok(changes)
 }
-
-/// The settings whose values may be secrets.
-pub const SECRET_SETTINGS: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
 
 /// An edit of a unit's text.
 pub fn replacement(text: &str, span: Range<usize>, to: &str, why: &str) -> Change {
@@ -221,57 +217,6 @@ fn kept(word: &str, names: Names<'_>) -> Result<Option<String>, String> {
             names.new
         )),
     }
-}
-
-/// The text with the values cut out that may be secrets: environment and credentials, but not tmkms' own variable.
-///
-/// # Errors
-/// The text can't be read.
-pub fn without_secrets(text: &str) -> Result<String, String> {
-    let parsed = UnitText::parse(text).map_err(|e| e.to_string())?;
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    for setting in parsed
-        .settings
-        .iter()
-        .filter(|s| SECRET_SETTINGS.contains(&s.key.as_str()))
-    {
-        let words = words::split(&setting.value).unwrap_or_default();
-        let own = |word: &String| word.starts_with(&format!("{CONFIG_VARIABLE}="));
-        if !words.is_empty() && words.iter().all(own) {
-            continue;
-        }
-        let entry = &text[setting.span.clone()];
-        let value = entry.find('=').map_or(entry.len(), |at| at + 1);
-        out.push_str(&text[done..setting.span.start + value]);
-        out.push_str(PLACEHOLDER);
-        out.push('\n');
-        done = setting.span.end;
-    }
-    out.push_str(&text[done..]);
-    Ok(without_commented(&out))
-}
-
-/// A text without the values of settings that were commented out and may hold a secret, over all lines that such a
-/// value went on in.
-fn without_commented(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut goes_on = false;
-    for line in text.split_inclusive('\n') {
-        let content = line.trim_start().trim_start_matches(['#', ';']).trim();
-        let comment = line.trim_start().starts_with(['#', ';']);
-        let key = content.split('=').next().unwrap_or_default().trim();
-        let secret = comment && content.contains('=') && SECRET_SETTINGS.contains(&key);
-        if comment && goes_on {
-            out.push_str(&format!("# {PLACEHOLDER}\n"));
-        } else if let Some((key, _)) = line.split_once('=').filter(|_| secret) {
-            out.push_str(&format!("{key}={PLACEHOLDER}\n"));
-        } else {
-            out.push_str(line);
-        }
-        goes_on = (secret || (comment && goes_on)) && content.ends_with('\\');
-    }
-    out
 }
 
 /// A path in a value is led by a blank, a quote, or one of systemd's prefixes and separators.
@@ -399,18 +344,6 @@ mod tests {
         assert_eq!(
             replaced(text, "/k/1.toml", "/k/1.v3.toml"),
             "[Service]\nBindPaths=/xk@%i.service+/k/1.toml\n"
-        );
-    }
-
-    #[test]
-    fn what_may_be_a_secret_is_cut_out() {
-        let text = "[Service]\nEnvironment=PIN=1234 \\\n  A=b\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
-                    # SetCredential=pin:12\n## Environment\n#Environment=A=1 \\\n#  PIN=12 \\\n# B=12\n# kept\n";
-        let plain = without_secrets(text).unwrap();
-        assert_eq!(
-            plain,
-            "[Service]\nEnvironment=<secret>\nEnvironment=TMKMS_CONFIG_FILE=/k/a.toml\nUser=k\n\
-             # SetCredential=<secret>\n## Environment\n#Environment=<secret>\n# <secret>\n# <secret>\n# kept\n"
         );
     }
 

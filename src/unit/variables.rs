@@ -210,4 +210,22 @@ mod tests {
         assert_eq!(variables.unset(&words), Some("NO"));
         assert_eq!(variables.unset(&words[..3]), None);
     }
+
+    #[test]
+    fn a_variable_that_differs_is_named() {
+        let of = |words: &[&str]| {
+            let mut variables = Variables::default();
+            variables.assign(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+            variables
+        };
+        let (one, never) = (of(&["A=1", "B=2"]), |_: &str, _: &str| false);
+        assert_eq!(one.differing(&one, never), None);
+        assert_eq!(one.differing(&of(&["A=1", "B=3"]), never), Some("B"));
+        assert_eq!(
+            one.differing(&of(&["A=1", "B=3"]), |a, b| (a, b) == ("2", "3")),
+            None
+        );
+        assert_eq!(one.differing(&of(&["B=2"]), |_, _| true), Some("A"));
+        assert_eq!(of(&[]).differing(&one, |_, _| true), Some("A"));
+    }
 }

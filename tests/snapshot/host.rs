@@ -53,7 +53,7 @@ pub fn host_of_secrets() -> Host {
     let comment = format!("# old password: {OLD_PASSWORD}\r\n# a comment that stays\n[[chain]]");
     host.edit(&format!("{CONFIGS}/tmkms.02.toml"), "[[chain]]", &comment);
     let environment = format!(
-        "LimitNOFILE=4096\nEnvironmentFile=-/etc/default/tmkms\nEnvironment=\"HSM_PIN={PIN}\" \\\n  RUST_LOG=info"
+        "LimitNOFILE=4096\nEnvironmentFile=/etc/default/tmkm[s]\nEnvironment=\"HSM_PIN={PIN}\" \\\n  RUST_LOG=info"
     );
     let unit = format!("{UNITS}/tmkms-02.service");
     host.edit(&unit, "LimitNOFILE=4096", &environment);

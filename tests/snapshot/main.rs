@@ -95,7 +95,7 @@ fn templates_and_variables_and_what_pulls_a_unit_in_plan_as_on_the_host_too() {
     host.write(
         &format!("{UNITS}/tmkms@.service"),
         &format!(
-            "[Service]\nEnvironmentFile=/etc/default/tmkms-%i\nEnvironment=HSM_PIN={PIN} FOLDER=/{CONFIGS}\n\
+            "[Service]\nEnvironmentFile=/etc/default/tmkms-%i\nEnvironment=HSM_PIN={PIN}%N FOLDER=/{CONFIGS}\nSetCredential=pin:%p{PIN}\n\
              ExecStart=/b/tmkms start -c ${{FOLDER}}/tmkms.${{NUMBER}}.toml\n[Install]\nWantedBy=multi-user.target\n"
         ),
     );

@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod obstacles;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -382,7 +383,7 @@ impl<'a> Files<'a> {
             ));
         }
         let moved = self.moved();
-        let alike = |one: &str, two: &str| follows(one, two, &moved);
+        let alike = |one: &str, two: &str| proof::follows(one, two, &moved);
         if let Some(name) = old.variables.differing(&own_variables, alike) {
             return Err(format!(
                 "the new unit's variable {name} would have another value"
@@ -508,22 +509,6 @@ fn mask(path: ManagedPath, of: &Path) -> NewFile {
         path,
         content: Content::Text { text },
     }
-}
-
-/// Whether a variable's value is the old one with moved paths in it.
-fn follows(old: &str, new: &str, moved: &[(String, String, &str)]) -> bool {
-    let mut replaced = old.to_owned();
-    for (from, to, _) in moved {
-        replaced = replaced.replace(from, to);
-    }
-    let words = |text: &str| -> Vec<String> {
-        let ends = |c: char| c.is_whitespace() || "\"'=:;,".contains(c);
-        text.split(ends).map(str::to_owned).collect()
-    };
-    let moves = |one: &String, two: &String| moved.iter().any(|(f, t, _)| f == one && t == two);
-    let (one, two) = (words(old), words(new));
-    let mut pairs = one.iter().zip(&two);
-    replaced == new || (one.len() == two.len() && pairs.all(|(o, t)| o == t || moves(o, t)))
 }
 
 /// Whether a start of the unit looks done before its program runs.
