@@ -209,7 +209,7 @@ fn another_plan_is_not_taken_for_the_interrupted_one() {
         .exits(0);
     host.kmsctl(&["apply", "--yes"])
         .exits(0)
-        .says(&["1 signers are on"]);
+        .says(&["1 signer is on"]);
 }
 
 #[test]
