@@ -1,29 +1,24 @@
 //! Decides what each new file of a signer holds, and which paths it may never be.
 
 mod dependencies;
+mod enablement;
 mod obstacles;
 mod proof;
+mod start;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tmkms_core::edit::Edit;
-
-use super::super::{Alias, ChainMove, Enablement, Input};
+use super::super::{ChainMove, Input};
 use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Code, Finding};
-use crate::inventory::{Signer, Unit, UnitLink};
+use crate::inventory::{Signer, Unit};
 use crate::kms::tmkms;
 use crate::naming;
-use crate::paths::{ManagedLink, ManagedPath, Protected};
+use crate::paths::{ManagedPath, Protected};
 use crate::render::unit::{Moved, Names};
 use crate::render::{self, config, drop_in};
-use crate::unit::effective::Effective;
-use crate::unit::{UnitName, UnitText, words};
-
-/// Why the command that starts tmkms is changed.
-const NAMES_CONFIG: &str = "the command names the new config itself";
+use crate::unit::{UnitName, UnitText};
 
 /// The units that move, and their new names.
 pub type Successors = BTreeMap<UnitName, UnitName>;
@@ -257,203 +252,6 @@ impl<'a> Files<'a> {
         match self.new.template() {
             Some(template) if unit.file() != unit.name => template,
             _ => self.new.clone(),
-        }
-    }
-
-    /// Makes the new unit start on the new config where no path in its text did that already, and proves that it does.
-    fn start_on_new_config(&self, parts: &mut [Part<'a>]) -> Result<(), Box<Finding>> {
-        let Err(why) = self.proven(parts) else {
-            return Ok(());
-        };
-        for (n, change) in self.candidates(parts) {
-            parts[n].edits.push(change);
-            parts[n].edits.sort_by_key(|c| c.edit.span.start);
-            if self.proven(parts).is_ok() {
-                return Ok(());
-            }
-            parts[n].edits.retain(|c| c.why != NAMES_CONFIG);
-        }
-        let unit = &self.signer.unit;
-        let line = UnitText::parse(&unit.text).ok().and_then(|text| {
-            let setting = text.list("Service", "ExecStart").last().copied()?;
-            Some(setting.line)
-        });
-        Err(self.refuse(&unit.fragment, line.unwrap_or(1), why))
-    }
-
-    /// Ways to name the new config in the command that starts tmkms, where a variable or nothing named the old one.
-    fn candidates(&self, parts: &[Part<'a>]) -> Vec<(usize, Change)> {
-        let mut found = Vec::new();
-        for (n, part) in parts
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, p)| p.target.is_some())
-        {
-            let Ok(text) = UnitText::parse(part.text) else {
-                continue;
-            };
-            let Some(setting) = text.list("Service", "ExecStart").last().copied() else {
-                continue;
-            };
-            let entry = &part.text[setting.span.clone()];
-            let value = setting.span.start + entry.find('=').map_or(0, |at| at + 1);
-            let Ok(words) = words::split_at(&part.text[value..setting.span.end]) else {
-                continue;
-            };
-            let argv: Vec<String> = words.iter().map(|w| w.text.clone()).collect();
-            let place = |n: usize| value + words[n].span.start..value + words[n].span.end;
-            let mut add = |span: Range<usize>, to: String| {
-                let change = render::unit::replacement(part.text, span, &to, NAMES_CONFIG);
-                found.push((n, change));
-            };
-            let config = self.new_config.to_string_lossy();
-            if render::unit::plain(&config).is_err() {
-                continue;
-            }
-            // A template's text serves other instances too: only what follows the instance may stand in it.
-            let shared = self.file() != *self.new;
-            if let Ok(Some((word, written))) = tmkms::config_argument(&argv) {
-                let lead = &argv[word][..argv[word].len() - written.len()];
-                add(
-                    place(word),
-                    format!("{lead}{}", naming::path(written, self.wanted.suffix)),
-                );
-                if !shared {
-                    add(place(word), format!("{lead}{config}"));
-                }
-            } else if let Some(start) = argv.iter().position(|w| w == "start") {
-                // The word itself is replaced, so that the change shows where it is.
-                let word = &part.text[place(start)];
-                if shared {
-                    let name = self.new_config.file_name().unwrap_or_default();
-                    add(
-                        place(start),
-                        format!("{word} -c {}", name.to_string_lossy()),
-                    );
-                } else {
-                    add(place(start), format!("{word} -c {config}"));
-                }
-            }
-            break;
-        }
-        found
-    }
-
-    /// Reads the new unit as systemd will: it starts the right tmkms on the new config, as the same user, in the same
-    /// folder, with the same variables.
-    fn proven(&self, parts: &[Part<'a>]) -> Result<(), String> {
-        let unit = &self.signer.unit;
-        let (mut old, mut new) = (UnitText::default(), UnitText::default());
-        for part in parts {
-            let at = |e: &dyn std::fmt::Display| format!("{}: {e}", part.source.display());
-            let edits: Vec<Edit> = part.edits.iter().map(|c| c.edit.clone()).collect();
-            let text = render::unit::splice(part.text, &edits).map_err(|e| at(&e))?;
-            old.extend(UnitText::parse(part.text).map_err(|e| at(&e))?);
-            new.extend(UnitText::parse(&text).map_err(|e| at(&e))?);
-        }
-        let (old, new) = (
-            Effective::of(&unit.name, &old)?,
-            Effective::of(self.new, &new)?,
-        );
-        let own_variables = new.variables;
-        let mut variables = own_variables.clone();
-        variables.extend(&unit.file_variables);
-        let exec = new.exec.iter().map(|e| variables.substitute(e));
-        let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
-        let [argv] = &starts[..] else {
-            return Err("it can't be said how the new unit would start tmkms".into());
-        };
-        let named = variables.get(tmkms::CONFIG_VARIABLE);
-        let config = tmkms::config_path(argv, named, &new.working_directory)
-            .map_err(|_| "it can't be said what the new unit would start tmkms on")?;
-        let program = Path::new(&argv[0]);
-        if config != self.new_config {
-            return Err(format!(
-                "the new unit would start tmkms on {}, not on {}: the config's name can't be changed in the unit's text",
-                config.display(),
-                self.new_config.display()
-            ));
-        }
-        if program != self.program {
-            return Err(format!(
-                "the new unit would run {}, not {}: the program can't be changed in the unit's text",
-                program.display(),
-                self.program.display()
-            ));
-        }
-        let moved = self.moved();
-        let alike = |one: &str, two: &str| proof::follows(one, two, &moved);
-        if let Some(name) = old.variables.differing(&own_variables, alike) {
-            return Err(format!(
-                "the new unit's variable {name} would have another value"
-            ));
-        }
-        if (old.user, old.working_directory, old.environment_files)
-            != (new.user, new.working_directory, new.environment_files)
-        {
-            return Err(
-                "the new unit would run as another user, in another folder or with other variables"
-                    .into(),
-            );
-        }
-        Ok(())
-    }
-
-    /// How the new unit is enabled where the old one is.
-    pub fn enablement(&self) -> Enablement {
-        let unit = &self.signer.unit;
-        let file = self.file();
-        let target = ManagedPath::unit(&file).as_path().to_owned();
-        let successor = |link: ManagedLink| UnitLink {
-            link,
-            target: target.clone(),
-        };
-        let mut new: Vec<UnitLink> = unit
-            .links
-            .iter()
-            .map(|l| successor(l.link.of(self.new)))
-            .collect();
-        // What another unit's text wants is wanted by a link: that text isn't kmsctl's to change.
-        // One that moves as well has a text of its own, which names the new unit.
-        let moves = |by: &str| {
-            let mut units = self.successors.keys();
-            units.any(|u| u.as_str() == by || u.template().is_some_and(|t| t.as_str() == by))
-        };
-        let wanted = unit.pulled_in_by.iter().filter(|p| !moves(&p.by));
-        new.extend(
-            wanted
-                .filter_map(|p| ManagedLink::wants(&p.by, self.new).ok())
-                .map(successor),
-        );
-        new.sort();
-        new.dedup();
-        let paths = |links: &[UnitLink]| {
-            let mut paths: Vec<PathBuf> = links.iter().map(|l| l.link.clone().into()).collect();
-            paths.sort();
-            paths
-        };
-        let own = unit
-            .links
-            .iter()
-            .all(|l| l.target == unit.fragment && !l.link.is_runtime());
-        let asked = |name: &UnitName| Unit::installs(&unit.texts(), name);
-        let by_systemd = own
-            && !unit.linked
-            && !unit.mask
-            && unit.aliases.is_empty()
-            && asked(&unit.name) == Some(paths(&unit.links))
-            && asked(self.new) == Some(paths(&new));
-        let aliases = unit.aliases.iter().map(|alias| Alias {
-            link: alias.link.clone(),
-            old: alias.target.clone(),
-            new: target.clone(),
-        });
-        Enablement {
-            by_systemd: by_systemd || new.is_empty(),
-            old: unit.links.clone(),
-            new,
-            aliases: aliases.collect(),
         }
     }
 
