@@ -81,6 +81,12 @@ impl Model {
         })
     }
 
+    /// Whether a text can name a unit at all: reading every text in full for every unit takes a large fleet's square.
+    fn mentions(&self, path: &Path, unit: &UnitName) -> bool {
+        let read = self.world.read(path);
+        read.is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(unit.as_str()))
+    }
+
     /// The units whose own text wants or requires a unit, and those that links make want it.
     fn pulled_in_by(&self, unit: &UnitName) -> Result<Vec<String>> {
         let mut found = Vec::new();
@@ -93,7 +99,8 @@ impl Model {
                 let wants = match linked {
                     Some(_) => self.world.list(&path)?.iter().any(|n| n == unit.as_str()),
                     None if name.ends_with(".target") || name.ends_with(".service") => {
-                        self.text(&path).is_ok_and(|text| names(&text, unit))
+                        self.mentions(&path, unit)
+                            && self.text(&path).is_ok_and(|text| names(&text, unit))
                     }
                     None => false,
                 };
