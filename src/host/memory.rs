@@ -114,19 +114,21 @@ impl OnDisk {
         }
     }
 
+    /// Makes a folder durably. One of kmsctl's own that is there already may come from a process that died before it
+    /// was durable, and a power cut would take it with every journal in it.
     fn make(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return self.unlinked(folder);
+        let private = folder.starts_with(&self.folder);
+        if !private && folder.is_dir() {
+            return Ok(());
         }
         if let Some(parent) = folder.parent() {
             self.make(parent)?;
         }
-        let private = folder.starts_with(&self.folder);
         match fs::DirBuilder::new()
             .mode(if private { 0o700 } else { 0o755 })
             .create(folder)
         {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.unlinked(folder)?,
             other => other?,
         }
         folder.parent().map_or(Ok(()), sync_folder)
