@@ -16,11 +16,11 @@ use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
-use crate::inventory::{Inventory, UnitLink};
+use crate::inventory::{Inventory, Signer, UnitLink};
 use crate::journal::store::Writer;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
-use crate::plan::program::Program;
+use crate::plan::program::{Action, Program, Step};
 use crate::plan::{Input, Move, Plan};
 use crate::render;
 use crate::ui::progress::Progress;
@@ -285,6 +285,20 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
     let end = run.perform(program);
     progress.finish();
     end
+}
+
+/// A program that goes on where some signers were left, without recording again what those left that run where it leads:
+/// it was recorded before they could start there, and a chain that stays has its file signed on meanwhile.
+pub fn not_recorded_twice(mut program: Program, inventory: &Inventory) -> Program {
+    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    for lane in &mut program.lanes {
+        let there = |step: &Step| matches!(&step.action, Action::OpenFence { unit } if up(unit));
+        if lane.steps.iter().any(there) {
+            let record = |step: &Step| matches!(step.action, Action::Record { .. });
+            lane.steps.retain(|step| !record(step));
+        }
+    }
+    program
 }
 
 /// Refuses where findings block; says the others.

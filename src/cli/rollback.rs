@@ -50,9 +50,10 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         findings(host, plan, &inventory, &ledger),
         "the way back is blocked",
     )?;
+    let program = resumed.map(|open| open.program.clone());
+    let program = program.unwrap_or_else(|| rollback::program(plan, &inventory));
+    let program = operation::not_recorded_twice(program, &inventory);
     if args.dry_run {
-        let program = resumed.map(|open| open.program.clone());
-        let program = program.unwrap_or_else(|| rollback::program(plan, &inventory));
         return dry_run::show(ui, Verb::Rollback, plan, &program);
     }
     if !ui.yes && !ui.json {
@@ -64,14 +65,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         plan.moves.len(),
         plan.request.new_chain
     ))?;
-    let (journal, id, program) = match resumed {
-        Some(open) => (
-            Writer::resume(host, open)?,
-            open.operation,
-            open.program.clone(),
-        ),
+    let (journal, id) = match resumed {
+        Some(open) => (Writer::resume(host, open)?, open.operation),
         None => {
-            let program = rollback::program(plan, &inventory);
             let supersedes = Some(undone.operation);
             let opening = Opening {
                 verb: Verb::Rollback,
@@ -79,8 +75,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
                 plan,
                 program: &program,
             };
-            let (journal, id) = Writer::open(host, &history, &opening)?;
-            (journal, id, program)
+            Writer::open(host, &history, &opening)?
         }
     };
     let task = Task {
