@@ -143,19 +143,57 @@ impl Run<'_> {
 
     /// systemd doesn't.
     fn sync_folders(&self, links: &[PathBuf]) -> Result<()> {
-        let folders: BTreeSet<&Path> = links.iter().filter_map(|l| l.parent()).collect();
-        for folder in folders {
-            match self.host.files.sync_folder(folder) {
-                // The last link took its folder with it.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    let above = folder.parent().unwrap_or(Path::new("/"));
-                    self.host.files.sync_folder(above)
-                }
-                other => other,
+        let folders: BTreeSet<&Path> = links
+            .iter()
+            .flat_map(|l| l.ancestors().skip(1).take(2))
+            .collect();
+        folders.into_iter().try_for_each(|f| self.sync_folder(f))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
+        match self.host.files.sync_folder(folder) {
+            // What was in it last took it along.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let above = folder.parent().unwrap_or(Path::new("/"));
+                self.host.files.sync_folder(above)
             }
-            .with_context(|| format!("making {} durable", folder.display()))?;
+            other => other,
         }
-        Ok(())
+        .with_context(|| format!("making {} durable", folder.display()))
+    }
+
+    /// What an effect left that a death cut short may be there and not durable: a power cut would take it back, with
+    /// everything after it done.
+    pub(super) fn make_durable(&self, action: &Action) -> Result<()> {
+        let above = |path: &ManagedPath| {
+            let folder = path.as_path().parent();
+            folder.map_or(Ok(()), |folder| self.sync_folder(folder))
+        };
+        match action {
+            Action::Write { path, .. } => {
+                let synced = self.host.files.sync(path.as_path());
+                synced.with_context(|| format!("making {path} durable"))?;
+                above(path)
+            }
+            Action::MakeFolder { path }
+            | Action::Remove { path, .. }
+            | Action::RemoveFolder { path } => above(path),
+            Action::CloseFence { unit } | Action::OpenFence { unit } => {
+                above(&ManagedPath::fence(unit))
+            }
+            Action::Enable { links, .. } | Action::Disable { links, .. } => {
+                self.sync_folders(links)
+            }
+            Action::SetLink { link, .. } => self.sync_folders(&[link.as_path().to_owned()]),
+            Action::Reload
+            | Action::CheckFenced { .. }
+            | Action::Stop { .. }
+            | Action::ProveStopped { .. }
+            | Action::Record { .. }
+            | Action::CheckHeights { .. }
+            | Action::Start { .. }
+            | Action::Watch { .. } => Ok(()),
+        }
     }
 
     /// Rule S5: the bytes go into the journal, and the file itself is made durable, which tmkms never does.

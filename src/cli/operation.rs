@@ -280,6 +280,7 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
         proven: BTreeSet::new(),
+        resumed: task.resumed,
         changed: task.resumed,
     };
     let end = run.perform(program);
