@@ -9,7 +9,7 @@ use tmkms_core::state::SignState;
 use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
-use crate::host::{Entry, Job, Like};
+use crate::host::{Entry, Files, Job, Like};
 use crate::inventory::{RunState, StateReading, UnitLink};
 use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
@@ -209,13 +209,7 @@ impl Run<'_> {
                 StateReading::Link => bail!("{shown} is a link"),
                 StateReading::Unreadable(why) => bail!("{shown}: {why}"),
             };
-            let files = &*self.host.files;
-            files
-                .sync(path)
-                .with_context(|| format!("making {shown} durable"))?;
-            let bytes = files
-                .read(path)
-                .with_context(|| format!("reading {shown}"))?;
+            let bytes = durable(&*self.host.files, path)?;
             if SignState::parse(&bytes).ok() != Some(state) {
                 bail!("{shown} changed while it was read: something still signs");
             }
@@ -257,7 +251,13 @@ impl Run<'_> {
         for file in files {
             let path = file.state_file.display();
             match discover::state(&*self.host.files, &file.state_file) {
-                StateReading::Read(state) => self.saw(step, file, state, None)?,
+                StateReading::Read(_) => {
+                    let kept = durable(&*self.host.files, &file.state_file);
+                    match kept.and_then(|bytes| SignState::parse(&bytes).map_err(Into::into)) {
+                        Ok(state) => self.saw(step, file, state, None)?,
+                        Err(e) => wrong = Some(format!("{path}: {e:#}")),
+                    }
+                }
                 // tmkms creates it at its start.
                 StateReading::Missing => wrong = Some(format!("{unit} runs without {path}")),
                 StateReading::Link => wrong = Some(format!("{path} is a link")),
@@ -278,6 +278,29 @@ impl Run<'_> {
         }
         Ok(wrong)
     }
+}
+
+/// Makes a state file durable as it is now, which tmkms never does, and reads it: neither a power cut may take it below
+/// what a journal knows of it, nor may its newest name outlive its content.
+fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let bytes = files.read(path);
+        bytes.with_context(|| format!("reading {}", path.display()))
+    };
+    let mut bytes = read()?;
+    for _ in 0..8 {
+        files
+            .sync(path)
+            .and_then(|()| path.parent().map_or(Ok(()), |f| files.sync_folder(f)))
+            .with_context(|| format!("making {} durable", path.display()))?;
+        // tmkms renames a new file there with each signature.
+        let after = read()?;
+        if after == bytes {
+            break;
+        }
+        bytes = after;
+    }
+    Ok(bytes)
 }
 
 fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
