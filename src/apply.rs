@@ -106,6 +106,8 @@ pub struct Run<'a> {
     pub known: BTreeMap<UnitName, PathBuf>,
     /// Processes found to be the main ones of known units.
     pub proven: BTreeSet<(u32, UnitName)>,
+    /// It goes on with what a death may have cut short: what is done may not be durable, or not known to the manager.
+    pub resumed: bool,
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
     pub changed: bool,
 }
@@ -253,6 +255,12 @@ impl Run<'_> {
                 // What can't be looked at is unknown: this lane stops, the others are brought to their ends.
                 let readiness = self
                     .look(&step.action)
+                    .and_then(|readiness| {
+                        if self.resumed && readiness == Readiness::Done {
+                            self.make_durable(&step.action)?;
+                        }
+                        Ok(readiness)
+                    })
                     .unwrap_or_else(|e| Readiness::Drifted {
                         found: format!("{e:#}"),
                     });

@@ -8,7 +8,7 @@ mod heights;
 mod history;
 mod man;
 mod operation;
-mod plan;
+pub mod plan;
 mod read;
 mod rollback;
 mod snapshot;
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{self, Exit, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
@@ -182,8 +182,18 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    let host = || cli.global.host();
-    match &cli.verb {
+    on(|| cli.global.host(), &cli.verb, ui)
+}
+
+/// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
+/// the settings aren't read, and what failed is returned instead of said.
+pub fn run_on(host: Host, words: &[&str]) -> Outcome {
+    let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
+    on(|| Ok(host), &cli.verb, cli.global.ui())
+}
+
+fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outcome {
+    match verb {
         Verb::Plan(args) => plan::run(&mut host()?, ui, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
         Verb::Unstage => unstage::run(&mut host()?, ui),

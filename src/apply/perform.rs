@@ -10,7 +10,7 @@ use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::unit_path::UnitPath;
-use crate::host::{Entry, Job, Like};
+use crate::host::{Entry, Files, Job, Like};
 use crate::inventory::{RunState, StateReading, UnitLink};
 use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
@@ -145,19 +145,57 @@ impl Run<'_> {
 
     /// systemd doesn't.
     fn sync_folders(&self, links: &[PathBuf]) -> Result<()> {
-        let folders: BTreeSet<&Path> = links.iter().filter_map(|l| l.parent()).collect();
-        for folder in folders {
-            match self.host.files.sync_folder(folder) {
-                // The last link took its folder with it.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    let above = folder.parent().unwrap_or(Path::new("/"));
-                    self.host.files.sync_folder(above)
-                }
-                other => other,
+        let folders: BTreeSet<&Path> = links
+            .iter()
+            .flat_map(|l| l.ancestors().skip(1).take(2))
+            .collect();
+        folders.into_iter().try_for_each(|f| self.sync_folder(f))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
+        match self.host.files.sync_folder(folder) {
+            // What was in it last took it along.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let above = folder.parent().unwrap_or(Path::new("/"));
+                self.host.files.sync_folder(above)
             }
-            .with_context(|| format!("making {} durable", folder.display()))?;
+            other => other,
         }
-        Ok(())
+        .with_context(|| format!("making {} durable", folder.display()))
+    }
+
+    /// What an effect left that a death cut short may be there and not durable: a power cut would take it back, with
+    /// everything after it done.
+    pub(super) fn make_durable(&self, action: &Action) -> Result<()> {
+        let above = |path: &ManagedPath| {
+            let folder = path.as_path().parent();
+            folder.map_or(Ok(()), |folder| self.sync_folder(folder))
+        };
+        match action {
+            Action::Write { path, .. } => {
+                let synced = self.host.files.sync(path.as_path());
+                synced.with_context(|| format!("making {path} durable"))?;
+                above(path)
+            }
+            Action::MakeFolder { path }
+            | Action::Remove { path, .. }
+            | Action::RemoveFolder { path } => above(path),
+            Action::CloseFence { unit } | Action::OpenFence { unit } => {
+                above(&ManagedPath::fence(unit))
+            }
+            Action::Enable { links, .. } | Action::Disable { links, .. } => {
+                self.sync_folders(links)
+            }
+            Action::SetLink { link, .. } => self.sync_folders(&[link.as_path().to_owned()]),
+            Action::Reload
+            | Action::CheckFenced { .. }
+            | Action::Stop { .. }
+            | Action::ProveStopped { .. }
+            | Action::Record { .. }
+            | Action::CheckHeights { .. }
+            | Action::Start { .. }
+            | Action::Watch { .. } => Ok(()),
+        }
     }
 
     /// Rule S5: the bytes go into the journal, and the file itself is made durable, which tmkms never does.
@@ -173,13 +211,7 @@ impl Run<'_> {
                 StateReading::Link => bail!("{shown} is a link"),
                 StateReading::Unreadable(why) => bail!("{shown}: {why}"),
             };
-            let files = &*self.host.files;
-            files
-                .sync(path)
-                .with_context(|| format!("making {shown} durable"))?;
-            let bytes = files
-                .read(path)
-                .with_context(|| format!("reading {shown}"))?;
+            let bytes = durable(&*self.host.files, path)?;
             if SignState::parse(&bytes).ok() != Some(state) {
                 bail!("{shown} changed while it was read: something still signs");
             }
@@ -221,7 +253,13 @@ impl Run<'_> {
         for file in files {
             let path = file.state_file.display();
             match discover::state(&*self.host.files, &file.state_file) {
-                StateReading::Read(state) => self.saw(step, file, state, None)?,
+                StateReading::Read(_) => {
+                    let kept = durable(&*self.host.files, &file.state_file);
+                    match kept.and_then(|bytes| SignState::parse(&bytes).map_err(Into::into)) {
+                        Ok(state) => self.saw(step, file, state, None)?,
+                        Err(e) => wrong = Some(format!("{path}: {e:#}")),
+                    }
+                }
                 // tmkms creates it at its start.
                 StateReading::Missing => wrong = Some(format!("{unit} runs without {path}")),
                 StateReading::Link => wrong = Some(format!("{path} is a link")),
@@ -242,6 +280,29 @@ impl Run<'_> {
         }
         Ok(wrong)
     }
+}
+
+/// Makes a state file durable as it is now, which tmkms never does, and reads it: neither a power cut may take it below
+/// what a journal knows of it, nor may its newest name outlive its content.
+fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let bytes = files.read(path);
+        bytes.with_context(|| format!("reading {}", path.display()))
+    };
+    let mut bytes = read()?;
+    for _ in 0..8 {
+        files
+            .sync(path)
+            .and_then(|()| path.parent().map_or(Ok(()), |f| files.sync_folder(f)))
+            .with_context(|| format!("making {} durable", path.display()))?;
+        // tmkms renames a new file there with each signature.
+        let after = read()?;
+        if after == bytes {
+            break;
+        }
+        bytes = after;
+    }
+    Ok(bytes)
 }
 
 fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {

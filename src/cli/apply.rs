@@ -233,6 +233,7 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         Verb::Rollback => forward(open, &inventory),
         _ => left(open),
     };
+    let program = operation::not_recorded_twice(program, &inventory);
     if args.dry_run {
         return dry_run::show(ui, Verb::Apply, plan, &program);
     }

@@ -1,11 +1,12 @@
 //! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -15,11 +16,11 @@ use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
-use crate::inventory::{Inventory, UnitLink};
+use crate::inventory::{Inventory, Signer, UnitLink};
 use crate::journal::store::Writer;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
-use crate::plan::program::Program;
+use crate::plan::program::{Action, Program, Step};
 use crate::plan::{Input, Move, Plan};
 use crate::render;
 use crate::ui::progress::Progress;
@@ -245,15 +246,30 @@ pub fn carry_out(
     Ok(end)
 }
 
-fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Result<End> {
-    let interrupt = Arc::new(AtomicBool::new(false));
+/// What a signal raises, watched for once a process: programs may follow one another, as the way back of a failed
+/// staging does, and each begins unasked to stop.
+fn interrupt() -> Result<Arc<AtomicBool>> {
+    static RAISED: OnceLock<Result<Arc<AtomicBool>, String>> = OnceLock::new();
+    let raised = RAISED.get_or_init(|| watch_for_signals().map_err(|e| e.to_string()));
+    let raised = raised
+        .as_ref()
+        .map_err(|e| anyhow!("watching for signals: {e}"))?;
+    raised.store(false, Ordering::Relaxed);
+    Ok(Arc::clone(raised))
+}
+
+fn watch_for_signals() -> io::Result<Arc<AtomicBool>> {
+    let raised = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second one ends at once: the journal holds what is true.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt))
-            .context("watching for signals")?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupt))
-            .context("watching for signals")?;
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&raised))?;
+        signal_hook::flag::register(signal, Arc::clone(&raised))?;
     }
+    Ok(raised)
+}
+
+fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Result<End> {
+    let interrupt = interrupt()?;
     let mut progress = Progress::new(ui);
     let mut run = Run {
         host,
@@ -264,11 +280,26 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
         proven: BTreeSet::new(),
+        resumed: task.resumed,
         changed: task.resumed,
     };
     let end = run.perform(program);
     progress.finish();
     end
+}
+
+/// A program that goes on where some signers were left, without recording again what those left that run where it leads:
+/// it was recorded before they could start there, and a chain that stays has its file signed on meanwhile.
+pub fn not_recorded_twice(mut program: Program, inventory: &Inventory) -> Program {
+    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    for lane in &mut program.lanes {
+        let there = |step: &Step| matches!(&step.action, Action::OpenFence { unit } if up(unit));
+        if lane.steps.iter().any(there) {
+            let record = |step: &Step| matches!(step.action, Action::Record { .. });
+            lane.steps.retain(|step| !record(step));
+        }
+    }
+    program
 }
 
 /// Refuses where findings block; says the others.

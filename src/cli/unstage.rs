@@ -34,7 +34,8 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         .iter()
         .rev()
         .find(|j| !ledger.written_for(&j.plan).is_empty());
-    let staged = staged.map(|j| j.plan.clone());
+    // One that was interrupted before its first file, or after its last, is still to be closed.
+    let staged = staged.or(history.open()).map(|j| j.plan.clone());
     let Some(plan) = staged else {
         events::done(ui, None, "Nothing is staged.", &[]);
         return Ok(Exit::Done);

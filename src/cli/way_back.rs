@@ -72,10 +72,11 @@ pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, F
 impl Way<'_> {
     /// What is performed.
     pub fn program(&self, inventory: &Inventory) -> Program {
-        match self.resumed {
+        let program = match self.resumed {
             Some(open) => open.program.clone(),
             None => rollback::program(self.plan, inventory),
-        }
+        };
+        operation::not_recorded_twice(program, inventory)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One fixed place a host. Nothing else of the host is written here, and nothing here is needed by a signer.
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -38,8 +39,15 @@ pub trait Log {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The host's lock: the kernel releases it when this is dropped or the process dies.
-pub struct Lock(#[expect(dead_code, reason = "held, never read")] File);
+/// The host's lock, held until this is dropped; on a real filesystem the kernel also releases it when the process dies.
+pub struct Lock(#[expect(dead_code, reason = "held, never read")] Box<dyn Any>);
+
+impl Lock {
+    /// What holds it: dropping that releases the lock.
+    pub fn by(holder: impl Any) -> Lock {
+        Lock(Box::new(holder))
+    }
+}
 
 /// kmsctl's memory of a host.
 pub struct Memory(Box<dyn Store>);
@@ -106,19 +114,21 @@ impl OnDisk {
         }
     }
 
+    /// Makes a folder durably. One of kmsctl's own that is there already may come from a process that died before it
+    /// was durable, and a power cut would take it with every journal in it.
     fn make(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return self.unlinked(folder);
+        let private = folder.starts_with(&self.folder);
+        if !private && folder.is_dir() {
+            return Ok(());
         }
         if let Some(parent) = folder.parent() {
             self.make(parent)?;
         }
-        let private = folder.starts_with(&self.folder);
         match fs::DirBuilder::new()
             .mode(if private { 0o700 } else { 0o755 })
             .create(folder)
         {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.unlinked(folder)?,
             other => other?,
         }
         folder.parent().map_or(Ok(()), sync_folder)
@@ -222,7 +232,7 @@ impl Store for OnDisk {
         // Somebody who only asks who holds it holds it for a moment.
         for _ in 0..20 {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Lock(file))),
+                Ok(()) => return Ok(Some(Lock::by(file))),
                 Err(fs::TryLockError::WouldBlock) => {
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }

@@ -1,4 +1,5 @@
-//! A host that is a folder (`--root`): its files below another root, and one model of systemd over them.
+//! A host that is a folder (`--root`): its files below another root, and one model of systemd over them. The same model
+//! runs over any other tree, such as the crash tests' in memory.
 //!
 //! Enablement is the real links in `*.wants`. What runs is kept in `run/kmsctl/services.json` below the root; before
 //! that file exists, enabled units count as running. A modelled start does what systemd and tmkms do: a failing
@@ -19,7 +20,7 @@ use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
 use super::memory::{self, Memory, OnDisk};
-use super::{Clock, Entry, Files, Host, Processes};
+use super::{Clock, Entry, Files, Host, Processes, World};
 use crate::inventory::{RunState, SignerProcess};
 use crate::unit::UnitName;
 use services::Model;
@@ -41,13 +42,23 @@ pub fn open(root: &Path) -> Result<Host> {
             );
         }
     }
-    let model = Rc::new(RefCell::new(Model::load(Box::new(Tree::open(root)?))?));
+    let memory = Memory::new(Box::new(OnDisk::below(root)));
+    over(Box::new(tree), Box::new(Tree::open(root)?), memory)
+}
+
+/// A host over any tree, whatever keeps it: `files` is what kmsctl sees and changes, `world` the same tree in the hands
+/// of the modelled systemd and tmkms.
+///
+/// # Errors
+/// What was kept of the services can't be read.
+pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Result<Host> {
+    let model = Rc::new(RefCell::new(Model::load(world)?));
     Ok(Host {
         name: "model".into(),
-        files: Box::new(tree),
+        files,
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
-        memory: Memory::new(Box::new(OnDisk::below(root))),
+        memory,
         clock: Box::new(ModelClock(model)),
     })
 }

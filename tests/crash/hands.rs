@@ -1,0 +1,499 @@
+//! The hands that reach into the world: kmsctl's (files, memory, systemd, processes), where each primitive change of the
+//! real ones is an instant of its own, and those of the modelled systemd and tmkms.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use kmsctl::content::Fingerprint;
+use kmsctl::host::memory::{FOLDER, Lock, Log, Memory, Store};
+use kmsctl::host::{
+    self, Entry, Files, Host, Job, JobEnd, Like, Processes, Services, Ticket, UnitView,
+};
+use kmsctl::inventory::{RunState, SignerProcess};
+use kmsctl::paths::{ManagedLink, ManagedPath};
+use kmsctl::unit::UnitName;
+use tmkms_core::protocol::TmkmsVersion;
+
+use crate::disk::Hand;
+use crate::witness::Effect;
+use crate::world::{State, World, Wrapped, own, owned, put};
+
+/// Opens the world as a host for a new kmsctl process.
+pub fn open(world: &Rc<World>) -> Result<Host> {
+    let process = {
+        let state = &mut *world.state.borrow_mut();
+        state.processes += 1;
+        state.alive.push(state.processes);
+        state.processes
+    };
+    let own = Own {
+        world: Rc::clone(world),
+        process,
+    };
+    let mut host = host::model::over(
+        Box::new(own.clone()),
+        Box::new(Others(Rc::clone(world))),
+        Memory::new(Box::new(own.clone())),
+    )?;
+    let inner = Rc::new(std::cell::RefCell::new(host.services));
+    *world.systemd.borrow_mut() = Some(Rc::clone(&inner));
+    host.services = Box::new(Systemd {
+        own: own.clone(),
+        inner,
+    });
+    host.processes = Box::new(Proc {
+        own,
+        inner: host.processes,
+    });
+    Ok(host)
+}
+
+/// What a kmsctl process can do to files.
+#[derive(Clone)]
+pub struct Own {
+    pub world: Rc<World>,
+    process: u32,
+}
+
+impl Own {
+    fn look<T>(&self, look: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
+        self.world.look(self.process, look)
+    }
+
+    fn change<T>(
+        &self,
+        effect: Option<&Effect>,
+        change: impl FnOnce(&mut State) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.world.change(self.process, effect, change)
+    }
+
+    /// As the real memory makes its folders: what is there already is made durable as well.
+    fn made(&self, folder: &Path) -> io::Result<()> {
+        let above = folder.parent().unwrap_or(Path::new("/"));
+        if folder.starts_with(FOLDER) {
+            self.made(above)?;
+        }
+        if self.look(|s| s.disk.entry(folder))?.is_none() {
+            self.change(None, |s| s.disk.mkdir(Hand::Kmsctl, folder))?;
+        }
+        self.change(None, |s| s.disk.sync_folder(above))
+    }
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.kmsctl-new"))
+}
+
+impl Files for Own {
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.look(|s| s.disk.entry(path))
+    }
+
+    fn fingerprint(&self, path: &Path) -> io::Result<Fingerprint> {
+        Ok(Fingerprint::of(&Files::read(self, path)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.look(|s| s.disk.read(path)).map(owned)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.look(|s| s.disk.list(folder))
+    }
+
+    fn resolve(&self, folder: &Path) -> io::Result<PathBuf> {
+        self.look(|s| s.disk.resolve(folder))
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.change(None, |s| s.disk.sync(path))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.change(None, |s| s.disk.sync_folder(folder))
+    }
+
+    fn create_folder(&self, path: &ManagedPath) -> io::Result<()> {
+        let path = path.as_path();
+        let effect = Effect::MakeFolder(path.to_owned());
+        self.change(Some(&effect), |s| s.disk.mkdir(Hand::Kmsctl, path))?;
+        self.change(None, |s| s.disk.sync_folder(above(path)))
+    }
+
+    fn create(&self, path: &ManagedPath, bytes: &[u8], _like: &Like) -> io::Result<()> {
+        let path = path.as_path();
+        let effect = Effect::Create(path.to_owned());
+        let new = temporary(path);
+        let create = || self.change(Some(&effect), |s| s.disk.create(Hand::Kmsctl, &new, bytes));
+        match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))?;
+                create()?;
+            }
+            other => other?,
+        }
+        let written = self
+            .change(Some(&effect), |s| s.disk.sync(&new))
+            .and_then(|()| {
+                self.change(Some(&effect), |s| match s.disk.entry(path)? {
+                    Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                    None => s.disk.rename(Hand::Kmsctl, &new, path),
+                })
+            })
+            .and_then(|()| self.change(Some(&effect), |s| s.disk.sync_folder(above(path))));
+        if written.is_err() {
+            self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))
+                .ok();
+        }
+        written
+    }
+
+    fn remove(&self, path: &ManagedPath) -> io::Result<()> {
+        let path = path.as_path();
+        let effect = Effect::Remove(path.to_owned());
+        self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, path))?;
+        self.change(None, |s| s.disk.sync_folder(above(path)))
+    }
+
+    fn set_link(&self, link: &ManagedLink, target: Option<&Path>) -> io::Result<()> {
+        let path = link.as_path();
+        let effect = Effect::Link(path.to_owned());
+        let folder = above(path);
+        let Some(target) = target else {
+            self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, path))?;
+            self.change(None, |s| s.disk.sync_folder(folder))?;
+            if link.is_alias() || !Files::list(self, folder)?.is_empty() {
+                return Ok(());
+            }
+            self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, folder))?;
+            return self.change(None, |s| s.disk.sync_folder(above(folder)));
+        };
+        if !link.is_alias() && self.entry(folder)?.is_none() {
+            self.change(Some(&effect), |s| s.disk.mkdir(Hand::Kmsctl, folder))?;
+            self.change(None, |s| s.disk.sync_folder(above(folder)))?;
+        }
+        let new = temporary(path);
+        let create = || {
+            self.change(Some(&effect), |s| {
+                s.disk.symlink(Hand::Kmsctl, &new, target)
+            })
+        };
+        match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))?;
+                create()?;
+            }
+            other => other?,
+        }
+        self.change(Some(&effect), |s| s.disk.rename(Hand::Kmsctl, &new, path))?;
+        self.change(None, |s| s.disk.sync_folder(folder))
+    }
+}
+
+impl Store for Own {
+    fn place(&self) -> PathBuf {
+        FOLDER.into()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match Files::read(self, &own(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = own(name);
+        self.made(above(&path))?;
+        let new = path.with_extension(format!("tmp{}", self.process));
+        self.change(None, |s| s.disk.create(Hand::Kmsctl, &new, bytes))?;
+        self.change(None, |s| s.disk.sync(&new))?;
+        self.change(None, |s| s.disk.rename(Hand::Kmsctl, &new, &path))?;
+        self.change(None, |s| s.disk.sync_folder(above(&path)))
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        Files::list(self, &own(folder))
+    }
+
+    fn log(&self, name: &str, keep: u64) -> io::Result<Box<dyn Log>> {
+        let path = own(name);
+        self.made(above(&path))?;
+        if self.entry(&path)?.is_none() {
+            self.change(None, |s| s.disk.create(Hand::Kmsctl, &path, b""))?;
+        }
+        let now = Files::read(self, &path)?;
+        let keep = now.len().min(keep as usize);
+        self.change(None, |s| s.disk.write(&path, &now[..keep]))?;
+        self.change(None, |s| {
+            s.disk.sync(&path)?;
+            let State { witness, disk, .. } = s;
+            witness.opens(disk, &path, keep);
+            Ok(())
+        })?;
+        self.change(None, |s| s.disk.sync_folder(above(&path)))?;
+        Ok(Box::new(Journal {
+            own: self.clone(),
+            path,
+        }))
+    }
+
+    fn lock(&self) -> io::Result<Option<Lock>> {
+        self.world.look(self.process, |_| Ok(()))?;
+        let holder = &mut self.world.state.borrow_mut().holder;
+        if holder.is_some() {
+            return Ok(None);
+        }
+        *holder = Some(self.process);
+        Ok(Some(Lock::by(Held(self.clone()))))
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        self.look(|s| Ok(s.holder.is_some()))
+    }
+}
+
+/// The lock, while this is there.
+struct Held(Own);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let holder = &mut self.0.world.state.borrow_mut().holder;
+        if *holder == Some(self.0.process) {
+            *holder = None;
+        }
+    }
+}
+
+struct Journal {
+    own: Own,
+    path: PathBuf,
+}
+
+impl Log for Journal {
+    fn reserve(&mut self, _bytes: u64) -> io::Result<()> {
+        self.own.change(None, |_| Ok(()))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.own.change(None, |s| {
+            let mut whole = owned(s.disk.read(&self.path)?);
+            whole.extend_from_slice(bytes);
+            s.disk.write(&self.path, &whole)?;
+            s.witness.appends(&self.path, bytes);
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.own.change(None, |s| s.disk.sync(&self.path))
+    }
+}
+
+/// systemd, as a kmsctl process speaks to it: jobs are queued and end when they end.
+struct Systemd {
+    own: Own,
+    inner: Wrapped,
+}
+
+impl Systemd {
+    fn alive(&self) -> Result<()> {
+        Ok(self.own.look(|_| Ok(()))?)
+    }
+
+    fn permit(&self, effect: Effect) -> Result<()> {
+        Ok(self.own.world.permit(self.own.process, Some(&effect))?)
+    }
+}
+
+impl Services for Systemd {
+    fn unit_path(&mut self) -> Result<Vec<PathBuf>> {
+        self.alive()?;
+        self.inner.borrow_mut().unit_path()
+    }
+
+    fn view(&mut self, unit: &UnitName) -> Result<UnitView> {
+        self.alive()?;
+        self.inner.borrow_mut().view(unit)
+    }
+
+    fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>> {
+        self.alive()?;
+        self.inner.borrow_mut().instances(template)
+    }
+
+    fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
+        self.alive()?;
+        self.inner.borrow_mut().run_state(unit)
+    }
+
+    fn begin(&mut self, job: &Job) -> Result<Ticket> {
+        self.permit(match job {
+            Job::Start(unit) => Effect::Start(unit.clone()),
+            Job::Stop(unit) => Effect::Stop(unit.clone()),
+        })?;
+        let ticket = self.own.world.queue(job);
+        self.own.world.settle();
+        Ok(ticket)
+    }
+
+    fn next_end(&mut self, within: Duration) -> Result<Option<JobEnd>> {
+        self.alive()?;
+        if let Some(end) = self.own.world.next_end() {
+            self.own.world.settle();
+            return Ok(Some(end));
+        }
+        self.inner.borrow_mut().next_end(within)
+    }
+
+    fn enable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        self.permit(Effect::Enable)?;
+        let made = self.inner.borrow_mut().enable(units);
+        self.own.world.settle();
+        made
+    }
+
+    fn disable(&mut self, units: &[UnitName]) -> Result<Vec<PathBuf>> {
+        self.permit(Effect::Disable)?;
+        let removed = self.inner.borrow_mut().disable(units);
+        self.own.world.settle();
+        removed
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        self.permit(Effect::Reload)?;
+        let reloaded = self.inner.borrow_mut().reload();
+        self.own.world.settle();
+        reloaded
+    }
+}
+
+/// The processes, those that a stop left behind among them.
+struct Proc {
+    own: Own,
+    inner: Box<dyn Processes>,
+}
+
+impl Processes for Proc {
+    fn signers(&mut self) -> Result<Vec<SignerProcess>> {
+        self.own.look(|_| Ok(()))?;
+        let mut found = self.inner.signers()?;
+        let state = self.own.world.state.borrow();
+        found.extend(state.left_behind.iter().map(|p| SignerProcess {
+            pid: p.pid,
+            argv: ["/usr/bin/tmkms", "start"].map(str::to_owned).into(),
+            unit: Some(p.unit.to_string()),
+            config: Some(p.config.clone()),
+        }));
+        Ok(found)
+    }
+
+    fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
+        self.own.look(|_| Ok(()))?;
+        let mut found = self.inner.in_unit(unit, control_group)?;
+        let state = self.own.world.state.borrow();
+        let left = state.left_behind.iter().filter(|p| p.unit == *unit);
+        found.extend(left.map(|p| p.pid));
+        Ok(found)
+    }
+
+    fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
+        self.inner.tmkms_version(program, user)
+    }
+
+    fn is_program(&self, path: &Path) -> Option<bool> {
+        self.inner.is_program(path)
+    }
+
+    fn operator(&self) -> String {
+        "the crash matrix".into()
+    }
+}
+
+/// The modelled systemd's and tmkms' own hands: they go on whatever becomes of kmsctl.
+struct Others(Rc<World>);
+
+impl Files for Others {
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.0.state.borrow().disk.entry(path)
+    }
+
+    fn fingerprint(&self, path: &Path) -> io::Result<Fingerprint> {
+        Ok(Fingerprint::of(&self.read(path)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.state.borrow().disk.read(path).map(owned)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.0.state.borrow().disk.list(folder)
+    }
+
+    fn resolve(&self, folder: &Path) -> io::Result<PathBuf> {
+        self.0.state.borrow().disk.resolve(folder)
+    }
+
+    fn sync(&self, _path: &Path) -> io::Result<()> {
+        unreachable!("neither systemd nor tmkms syncs")
+    }
+
+    fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
+        unreachable!("neither systemd nor tmkms syncs")
+    }
+
+    fn create_folder(&self, _path: &ManagedPath) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn create(&self, _path: &ManagedPath, _bytes: &[u8], _like: &Like) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn remove(&self, _path: &ManagedPath) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn set_link(&self, _link: &ManagedLink, _target: Option<&Path>) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+}
+
+impl host::World for Others {
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        put(&mut self.0.state.borrow_mut(), path, bytes)
+    }
+
+    fn put_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let state = &mut *self.0.state.borrow_mut();
+        state.witness.begins_at_zero(path);
+        state.disk.create(Hand::Tmkms, path, bytes)
+    }
+
+    fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        let disk = &mut self.0.state.borrow_mut().disk;
+        disk.symlink(Hand::Systemd, path, target)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let disk = &mut self.0.state.borrow_mut().disk;
+        disk.unlink(Hand::Systemd, path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<()> {
+        let disk = &mut self.0.state.borrow_mut().disk;
+        match disk.mkdir(Hand::Systemd, path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+}

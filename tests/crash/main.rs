@@ -1,0 +1,101 @@
+//! The crash matrix: kmsctl's own verbs on a fleet in memory, over the one model of systemd, killed everywhere.
+//!
+//! Every rule is judged after every change of the world by a witness that knows what really happened. A failing run
+//! names its seed; `KMSCTL_CRASH_SEED=N cargo test --test crash` runs that one again, `KMSCTL_CRASH_SEEDS=N` more of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod disk;
+mod fate;
+mod fleet;
+mod hands;
+mod night;
+mod witness;
+mod world;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use disk::Loss;
+use fate::Fate;
+use night::{Night, Said};
+use world::State;
+
+#[test]
+fn a_quiet_night() {
+    let night = Night::planned(Fate::kind(1));
+    night.ends(true, "apply");
+    night.ends(false, "rollback");
+    night.ends(true, "apply again");
+    assert!(matches!(night.kmsctl("apply"), Said::Done));
+}
+
+/// Every instant of a switch of the fleet, from before its first change to after its last.
+fn instants(verb: &str, night: &Night) -> Vec<State> {
+    night.world.film();
+    let said = night.kmsctl(verb);
+    night.sound(verb);
+    assert!(matches!(said, Said::Done), "{said:?}");
+    night.world.filmed()
+}
+
+/// Runs a test on each case, on all processors.
+fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    test(case);
+                }
+            });
+        }
+    });
+}
+
+/// One death at every instant, of the process and of the machine, and both ways on. An instant that leaves the same to
+/// be seen as the one before it is the same: the process's death forgets nothing, the machine's what isn't durable.
+fn one_death(verb: &str, night: &Night) {
+    let instants = instants(verb, night);
+    let mut deaths = Vec::new();
+    for dark in [false, true] {
+        let mut before = None;
+        for (n, instant) in instants.iter().enumerate() {
+            let seen = Some((instant.disk.seen(dark), instant.jobs() * usize::from(!dark)));
+            if seen != before {
+                deaths.extend([true, false].map(|to_new| (n, dark, to_new)));
+            }
+            before = seen;
+        }
+    }
+    assert!(deaths.len() > 200, "{}", deaths.len());
+    each(&deaths, |(n, dark, to_new)| {
+        let who = if *dark { "the machine" } else { "kmsctl" };
+        let way = if *to_new { "on" } else { "back" };
+        let at = format!("{verb}, {who} dead after change {n}, then {way}");
+        let night = Night::of(instants[*n].clone());
+        if *dark {
+            night.power_cut(Loss::Everything, true);
+        } else {
+            night.world.process_ends();
+            night.finish_jobs();
+        }
+        night.sound(&at);
+        night.ends(*to_new, &at);
+        night.power_cut(Loss::Everything, true);
+        night.sound(&at);
+        night.stands(*to_new, &format!("{at}, and dark at the end"));
+    });
+}
+
+#[test]
+fn apply_dies_once_anywhere() {
+    one_death("apply", &Night::planned(Fate::kind(2)));
+}
+
+#[test]
+fn rollback_dies_once_anywhere() {
+    let night = Night::planned(Fate::kind(3));
+    night.ends(true, "apply");
+    one_death("rollback", &night);
+}
