@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod broken;
 mod disk;
 mod fate;
 mod fleet;

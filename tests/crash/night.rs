@@ -13,7 +13,7 @@ use kmsctl::unit::UnitName;
 use crate::disk::Loss;
 use crate::fate::Fate;
 use crate::fleet::{self, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
-use crate::hands;
+use crate::hands::{self, Between};
 use crate::world::{State, World};
 
 /// How a verb ended, as whoever typed it sees it.
@@ -28,14 +28,14 @@ pub enum Said {
 pub struct Night {
     pub world: Rc<World>,
     /// What stands between kmsctl and the world; as it is, unless a test breaks something.
-    pub between: fn(Host, &Rc<World>) -> Host,
+    pub between: Between,
 }
 
 impl Night {
     pub fn of(state: State) -> Night {
         Night {
             world: World::of(state),
-            between: |host, _| host,
+            between: Between::default(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Night {
         Rc::new(move || {
             let world = world.upgrade().unwrap();
             let systemd = world.systemd.borrow_mut().take();
-            let host = between(hands::open(&world).unwrap(), &world);
+            let host = hands::open(&world, between).unwrap();
             let own = world.state.borrow().processes;
             let said = cli::run_on(
                 host,
@@ -77,11 +77,11 @@ impl Night {
     }
 
     fn open(&self) -> Host {
-        (self.between)(hands::open(&self.world).unwrap(), &self.world)
+        hands::open(&self.world, self.between).unwrap()
     }
 
     fn by_hand(&self, job: &Job) {
-        drop(hands::open(&self.world).unwrap());
+        drop(self.open());
         self.world.job(job);
         self.world.process_ends();
     }
@@ -130,7 +130,7 @@ impl Night {
 
     /// systemd does what it was asked for before the process died.
     pub fn finish_jobs(&self) {
-        drop(hands::open(&self.world).unwrap());
+        drop(self.open());
         self.world.finish_jobs();
         self.world.process_ends();
     }
@@ -142,7 +142,7 @@ impl Night {
     }
 
     fn boots(&self) {
-        drop(hands::open(&self.world).unwrap());
+        drop(self.open());
         for unit in self.world.enabled() {
             self.world.job(&Job::Start(unit));
         }
