@@ -21,8 +21,26 @@ use crate::disk::Hand;
 use crate::witness::Effect;
 use crate::world::{State, World, Wrapped, own, owned, put};
 
+/// What stands between kmsctl and the world: nothing, unless a test breaks something on purpose.
+#[derive(Clone, Copy)]
+pub struct Between {
+    pub files: fn(Own) -> Box<dyn Files>,
+    pub store: fn(Own) -> Box<dyn Store>,
+    pub processes: fn(Box<dyn Processes>) -> Box<dyn Processes>,
+}
+
+impl Default for Between {
+    fn default() -> Between {
+        Between {
+            files: |own| Box::new(own),
+            store: |own| Box::new(own),
+            processes: |processes| processes,
+        }
+    }
+}
+
 /// Opens the world as a host for a new kmsctl process.
-pub fn open(world: &Rc<World>) -> Result<Host> {
+pub fn open(world: &Rc<World>, between: Between) -> Result<Host> {
     let process = {
         let state = &mut *world.state.borrow_mut();
         state.processes += 1;
@@ -34,9 +52,9 @@ pub fn open(world: &Rc<World>) -> Result<Host> {
         process,
     };
     let mut host = host::model::over(
-        Box::new(own.clone()),
+        (between.files)(own.clone()),
         Box::new(Others(Rc::clone(world))),
-        Memory::new(Box::new(own.clone())),
+        Memory::new((between.store)(own.clone())),
     )?;
     let inner = Rc::new(std::cell::RefCell::new(host.services));
     *world.systemd.borrow_mut() = Some(Rc::clone(&inner));
@@ -44,10 +62,10 @@ pub fn open(world: &Rc<World>) -> Result<Host> {
         own: own.clone(),
         inner,
     });
-    host.processes = Box::new(Proc {
+    host.processes = (between.processes)(Box::new(Proc {
         own,
         inner: host.processes,
-    });
+    }));
     Ok(host)
 }
 

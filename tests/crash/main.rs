@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod broken;
 mod disk;
 mod fate;
 mod fleet;
@@ -16,7 +17,7 @@ mod world;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::Loss;
-use fate::Fate;
+use fate::{Dice, Fate, OtherHand};
 use night::{Night, Said};
 use world::State;
 
@@ -98,4 +99,73 @@ fn rollback_dies_once_anywhere() {
     let night = Night::planned(Fate::kind(3));
     night.ends(true, "apply");
     one_death("rollback", &night);
+}
+
+/// What a seed makes of a night: verbs that are disturbed in every way at once, one after another, and then an end.
+fn a_wild_night(seed: u64, base: &State) {
+    let mut dice = Dice::of(seed);
+    let night = Night::of(base.clone());
+    *night.world.second.borrow_mut() = Some(night.second());
+    for act in 0..=dice.below(3) {
+        let verb = ["apply", "apply", "apply", "rollback", "rollback", "stage"][dice.below(6)];
+        let at = format!("seed {seed}, act {act} ({verb})");
+        let soon = [40, 150, 400][dice.below(3)];
+        let mut at_times = |once_in| dice.chance(once_in).then(|| dice.below(soon));
+        let (dies_in, fails_in) = (at_times(1), at_times(4));
+        let hand_in = at_times(2);
+        let hands = [OtherHand::StartAll, OtherHand::Reload, OtherHand::Kmsctl];
+        night.world.state.borrow_mut().fate = Fate {
+            dice: Dice::of(seed ^ act as u64),
+            dies_in,
+            fails_in,
+            hand_in: hand_in.map(|at| (at, hands[dice.below(3)])),
+            wild_jobs: dice.chance(2),
+            lingers: dice.chance(4).then_some(4),
+            new_chain_lives: dice.chance(2),
+        };
+        let fate = night.world.state.borrow().fate.clone();
+        let said = night.kmsctl(verb);
+        // Only a failing test shows what it printed.
+        println!("{at}: {said:?}\n  {fate:?}\n  {}", night.world.story());
+        night.sound(&at);
+        match dice.below(5) {
+            0 => night.power_cut(Loss::Any, true),
+            1 => night.power_cut(Loss::Any, dice.chance(2)),
+            // systemd does later what it was asked for.
+            2 => {}
+            _ => night.finish_jobs(),
+        }
+        println!("  then {}", night.world.story());
+        night.sound(&at);
+    }
+    {
+        let state = &mut *night.world.state.borrow_mut();
+        state.fate = Fate::kind(seed);
+        state.left_behind.clear();
+    }
+    night.finish_jobs();
+    let to_new = dice.chance(2);
+    night.ends(to_new, &format!("seed {seed}, at the end (new: {to_new})"));
+}
+
+/// Second deaths, failures, other hands, jobs in any order, and power cuts that forget any part of what wasn't synced.
+#[test]
+fn wild_nights() {
+    let planned = Night::planned(Fate::kind(4));
+    let bases = {
+        let switched = Night::planned(Fate::kind(5));
+        switched.ends(true, "apply");
+        [
+            planned.world.state.borrow().clone(),
+            switched.world.state.borrow().clone(),
+        ]
+    };
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let seeds: Vec<u64> = match number("KMSCTL_CRASH_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("KMSCTL_CRASH_SEEDS").unwrap_or(2000)).collect(),
+    };
+    each(&seeds, |seed| {
+        a_wild_night(*seed, &bases[usize::from(*seed % 4 == 3)]);
+    });
 }

@@ -100,6 +100,8 @@ struct Writing {
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
     pub broken: Vec<String>,
+    /// tmkms lost signatures of its own with the power: kmsctl may have to refuse its files.
+    pub lost: bool,
     signed: BTreeSet<(String, String, SignState)>,
     paths: BTreeMap<(String, String), PathBuf>,
     pub files: BTreeMap<PathBuf, Left>,
@@ -324,15 +326,16 @@ impl Witness {
             self.reads(&path, &bytes);
         }
         // What tmkms itself lost with the power is nobody's second signature but its own.
-        self.files.retain(|path, left| match disk.read(path) {
-            Ok(bytes) => {
-                let state = SignState::parse(&bytes);
-                if let Ok(state) = state {
-                    (left.state, left.bytes) = (state, bytes);
-                }
-                state.is_ok()
+        let lost = &mut self.lost;
+        self.files.retain(|path, left| {
+            let bytes = disk.read(path).unwrap_or_else(|_| [].into());
+            let state = SignState::parse(&bytes);
+            *lost |= state.as_ref().ok() != Some(&left.state);
+            if let Ok(state) = state {
+                (left.state, left.bytes) = (state, bytes);
+                return true;
             }
-            Err(_) => false,
+            false
         });
         let (files, paths) = (&self.files, &self.paths);
         self.signed.retain(|(key, chain, state)| {
@@ -355,13 +358,6 @@ impl Witness {
                 return;
             }
         }
-    }
-
-    /// The files that are lower than journals know them, or gone: whoever uses them has to be refused.
-    pub fn below_floor(&self) -> bool {
-        self.floors
-            .iter()
-            .any(|(path, floor)| self.files.get(path).is_none_or(|left| left.state < *floor))
     }
 }
 

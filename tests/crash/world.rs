@@ -40,8 +40,8 @@ pub struct State {
     pub alive: Vec<u32>,
     pub processes: u32,
     pub holder: Option<u32>,
-    /// Whether the machine was ever cut off.
-    pub was_dark: bool,
+    /// Whether a boot or another hand may have started what wasn't running when the plan was made.
+    pub others_started: bool,
 }
 
 fn at(height: u64, round: u32, step: u8) -> SignState {
@@ -74,7 +74,7 @@ impl State {
             alive: Vec::new(),
             processes: 0,
             holder: None,
-            was_dark: false,
+            others_started: false,
         }
     }
 
@@ -125,6 +125,8 @@ impl State {
         }
         let text = fleet::state_text(tip.height, tip.round, tip.step);
         let temporary = chain.file.with_extension("tmp");
+        // One that a power cut left; tmkms itself would take another name.
+        self.disk.unlink(Hand::Tmkms, &temporary).ok();
         let written = self
             .disk
             .create(Hand::Tmkms, &temporary, text.as_bytes())
@@ -302,6 +304,7 @@ impl World {
         };
         match hand {
             Some(OtherHand::StartAll) => {
+                self.state.borrow_mut().others_started = true;
                 for unit in fleet::units() {
                     self.job(&Job::Start(unit));
                 }
@@ -421,7 +424,7 @@ impl World {
     pub fn cut_off(&self, loss: Loss, spared: bool) {
         self.process_ends();
         let state = &mut *self.state.borrow_mut();
-        state.was_dark = true;
+        state.others_started = true;
         state.running.clear();
         state.left_behind.clear();
         state.queue.clear();
@@ -437,6 +440,13 @@ impl World {
             .install(RUNNING, &serde_json::to_string(&kept).unwrap());
         let State { witness, disk, .. } = state;
         witness.wakes(disk);
+    }
+
+    /// Who runs and what systemd has still to do, for the report of a failing run.
+    pub fn story(&self) -> String {
+        let state = self.state.borrow();
+        let running: Vec<_> = state.running.keys().map(UnitName::as_str).collect();
+        format!("running: {running:?}, jobs: {:?}", state.queue)
     }
 
     /// The units that links enable.
