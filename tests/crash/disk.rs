@@ -50,7 +50,6 @@ enum Node {
 /// What a crash does with what isn't durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    Nothing,
     Everything,
     /// Any part, by the dice.
     Any,
@@ -396,7 +395,6 @@ impl Disk {
 fn keeps(loss: Loss, spared: bool, hand: Hand, dice: &mut Dice) -> bool {
     match loss {
         _ if spared && hand == Hand::Tmkms => true,
-        Loss::Nothing => true,
         Loss::Everything => false,
         Loss::Any => dice.chance(2),
     }

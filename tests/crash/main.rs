@@ -4,6 +4,7 @@
 //! names its seed; `KMSCTL_CRASH_SEED=N cargo test --test crash` runs that one again, `KMSCTL_CRASH_SEEDS=N` more of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::print_stdout, reason = "a failing run shows what happened")]
 
 mod broken;
 mod disk;
