@@ -4,7 +4,6 @@
 //! names its seed; `KMSCTL_CRASH_SEED=N cargo test --test crash` runs that one again, `KMSCTL_CRASH_SEEDS=N` more of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![expect(clippy::print_stdout, reason = "a failing run shows what happened")]
 
 mod broken;
 mod disk;
@@ -12,6 +11,8 @@ mod fate;
 mod fleet;
 mod hands;
 mod night;
+mod state;
+mod systemd;
 mod witness;
 mod world;
 
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use disk::Loss;
 use fate::{Dice, Fate, OtherHand};
 use night::{Night, Said};
-use world::State;
+use state::State;
 
 #[test]
 fn a_quiet_night() {
@@ -107,9 +108,9 @@ fn a_wild_night(seed: u64, base: &State) {
     let mut dice = Dice::of(seed);
     let night = Night::of(base.clone());
     *night.world.second.borrow_mut() = Some(night.second());
+    let mut story = format!("KMSCTL_CRASH_SEED={seed}");
     for act in 0..=dice.below(3) {
         let verb = ["apply", "apply", "apply", "rollback", "rollback", "stage"][dice.below(6)];
-        let at = format!("seed {seed}, act {act} ({verb})");
         let soon = [40, 150, 400][dice.below(3)];
         let mut at_times = |once_in| dice.chance(once_in).then(|| dice.below(soon));
         let (dies_in, fails_in) = (at_times(1), at_times(4));
@@ -126,18 +127,30 @@ fn a_wild_night(seed: u64, base: &State) {
         };
         let fate = night.world.state.borrow().fate.clone();
         let said = night.kmsctl(verb);
-        // Only a failing test shows what it printed.
-        println!("{at}: {said:?}\n  {fate:?}\n  {}", night.world.story());
-        night.sound(&at);
+        let now = night.world.story();
+        story += &format!(
+            "
+{act}: {verb}: {said:?}
+  {fate:?}
+  {now}"
+        );
+        night.sound(&story);
         match dice.below(5) {
-            0 => night.power_cut(Loss::Any, true),
+            0 => {
+                let losses = [Loss::Nothing, Loss::Everything, Loss::Any];
+                night.power_cut(losses[dice.below(3)], true)
+            }
             1 => night.power_cut(Loss::Any, dice.chance(2)),
             // systemd does later what it was asked for.
             2 => {}
             _ => night.finish_jobs(),
         }
-        println!("  then {}", night.world.story());
-        night.sound(&at);
+        story += &format!(
+            "
+  then {}",
+            night.world.story()
+        );
+        night.sound(&story);
     }
     {
         let state = &mut *night.world.state.borrow_mut();
@@ -146,7 +159,13 @@ fn a_wild_night(seed: u64, base: &State) {
     }
     night.finish_jobs();
     let to_new = dice.chance(2);
-    night.ends(to_new, &format!("seed {seed}, at the end (new: {to_new})"));
+    night.ends(
+        to_new,
+        &format!(
+            "{story}
+at the end (new: {to_new})"
+        ),
+    );
 }
 
 /// Second deaths, failures, other hands, jobs in any order, and power cuts that forget any part of what wasn't synced.

@@ -14,7 +14,8 @@ use crate::disk::Loss;
 use crate::fate::Fate;
 use crate::fleet::{self, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
 use crate::hands::{self, Between};
-use crate::world::{State, World};
+use crate::state::State;
+use crate::world::World;
 
 /// How a verb ended, as whoever typed it sees it.
 #[derive(Debug)]
