@@ -79,6 +79,30 @@ fn once_one_has_signed_nothing_goes_back_by_itself() {
 }
 
 #[test]
+fn a_chain_that_keeps_its_file_holds_nothing() {
+    let host = Host::of("commercio");
+    let chain = "commercio-2_2";
+    let plan = [
+        "--from-chain",
+        chain,
+        "--new-chain",
+        chain,
+        "--suffix",
+        "v2b",
+    ];
+    host.kmsctl(&[&["plan", "--protocol", "v0.34"], &plan[..]].concat())
+        .exits(0);
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-01.v2b.service":{"signs":2233600},"tmkms-02.v2b.service":{"start":"failed"}}"#,
+    );
+    host.kmsctl(&["apply", "--yes"])
+        .exits(4)
+        .says(&["tmkms-01.service runs (commercio-2_2 at 2233600/0/2)"]);
+    assert_eq!(running(&host), OLD);
+}
+
+#[test]
 fn it_can_be_left_as_it_is() {
     let host = failing(r#"{"tmkms-02.v3.service":{"start":"failed"}}"#);
     host.kmsctl(&["apply", "--yes", "--no-auto-rollback"])

@@ -97,7 +97,8 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
     !interrupted && !failures.is_empty() && failures.iter().all(of_new)
 }
 
-/// The new signers whose state has advanced since their start, in sentences.
+/// The new signers whose state has advanced since their start, in sentences. A chain that keeps its id or isn't moved goes
+/// on in its one file whichever unit signs it: nothing of it is given up on the way back.
 ///
 /// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
 /// the old signers. A file that can't be read may have advanced.
@@ -117,7 +118,8 @@ pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> 
     }
     let mut found = Vec::new();
     for moving in &journal.plan.moves {
-        for file in moving.new_chains() {
+        let new = moving.chains.iter().filter(|c| c.old.chain != c.new.chain);
+        for file in new.map(|c| &c.new) {
             let path = &file.state_file;
             let stood = before.highest(path).unwrap_or(SignState::ZERO);
             match discover::state(&*host.files, path) {
