@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Setting, UnitText, words as unit_words};
+use crate::unit::words::{expand, split};
+use crate::unit::{Setting, UnitName, UnitText};
 
 /// A setting that stands in a move's way.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ const MOUNTS: [&str; 7] = [
     "BindPaths",
     "BindReadOnlyPaths",
 ];
+/// Settings that put other files in the place of the host's.
+const SHOWN: [&str; 3] = ["BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem"];
 /// Conditions and assertions that fail without their path.
 const CHECKS: [&str; 4] = [
     "PathExists",
@@ -34,27 +37,39 @@ const CHECKS: [&str; 4] = [
     "PathIsReadWrite",
 ];
 
+/// A setting that holds.
+struct Seen<'a> {
+    path: &'a Path,
+    setting: Setting,
+    /// Of a setting that shows other files: its words, with what they mean inside the unit.
+    shown: Vec<String>,
+}
+
 /// Looks for the first obstacle in a unit's texts, the unit's first and its drop-ins after it in systemd's order.
 ///
 /// `opened` are the files that tmkms opens by name; `fresh` those that the new signer's first start makes, each after
 /// the name that stands for it in the texts.
 pub fn obstacle(
+    unit: &UnitName,
     texts: &[(&Path, &str)],
     opened: &[PathBuf],
     fresh: &[(&Path, &Path)],
 ) -> Option<Obstacle> {
-    let settings = effective(texts);
-    settings.iter().find_map(|(path, setting)| {
-        let other = elsewhere(setting, &settings, opened).map(|(file, what)| {
+    let settings = match effective(unit, texts) {
+        Ok(settings) => settings,
+        Err(unread) => return Some(*unread),
+    };
+    settings.iter().find_map(|seen| {
+        let other = elsewhere(seen, &settings, opened).map(|(file, what)| {
             (
                 format!("{what}: inside the unit {} is another file than outside", file.display()),
                 "let config and state file have one place inside and outside of the unit, then plan again".to_owned(),
             )
         });
-        let (message, remedy) = other.or_else(|| too_early(setting, fresh))?;
+        let (message, remedy) = other.or_else(|| too_early(&seen.setting, fresh))?;
         Some(Obstacle {
-            path: path.to_path_buf(),
-            line: setting.line,
+            path: seen.path.to_path_buf(),
+            line: seen.setting.line,
             message,
             remedy,
         })
@@ -62,38 +77,82 @@ pub fn obstacle(
 }
 
 /// The settings that hold: an empty assignment drops what came before.
-fn effective<'a>(texts: &[(&'a Path, &str)]) -> Vec<(&'a Path, Setting)> {
-    let mut settings: Vec<(&Path, Setting)> = Vec::new();
+///
+/// # Errors
+/// One that shows other files, and can't be read: then nothing says which files tmkms sees.
+fn effective<'a>(
+    unit: &UnitName,
+    texts: &[(&'a Path, &str)],
+) -> Result<Vec<Seen<'a>>, Box<Obstacle>> {
+    let mut settings: Vec<Seen<'a>> = Vec::new();
     for (path, text) in texts {
         // A text that can't be read is refused where it is edited.
         for setting in UnitText::parse(text).unwrap_or_default().settings {
             if setting.value.is_empty() {
-                settings.retain(|(_, s)| (&s.section, &s.key) != (&setting.section, &setting.key));
-            } else {
-                settings.push((path, setting));
+                settings.retain(|s| {
+                    (&s.setting.section, &s.setting.key) != (&setting.section, &setting.key)
+                });
+                continue;
             }
+            let mut shown = Vec::new();
+            if SHOWN.contains(&setting.key.as_str()) {
+                shown = mounts(&setting.value, unit).map_err(|why| {
+                    let message = format!(
+                        "{}= can't be read ({why}), so nothing says which files tmkms sees inside the unit",
+                        setting.key
+                    );
+                    let remedy = "write out the paths plainly, `systemctl daemon-reload`, then plan again";
+                    Box::new(Obstacle {
+                        path: path.to_path_buf(),
+                        line: setting.line,
+                        message,
+                        remedy: remedy.to_owned(),
+                    })
+                })?;
+            }
+            settings.push(Seen {
+                path,
+                setting,
+                shown,
+            });
         }
     }
-    settings
+    Ok(settings)
+}
+
+/// The words of a setting that shows other files. Where the inner path can't be told, neither can what is hidden by it;
+/// an outer one that can't is some other place.
+fn mounts(value: &str, unit: &UnitName) -> Result<Vec<String>, String> {
+    let word = |word: String| {
+        let mut parts: Vec<String> = word.split(':').map(str::to_owned).collect();
+        let inner = usize::from(parts.len() > 1 && !parts[1].is_empty());
+        parts[inner] = expand(&parts[inner], unit)?;
+        if inner == 1 {
+            parts[0] = expand(&parts[0], unit).unwrap_or_else(|_| parts[0].clone());
+        }
+        Ok(parts.join(":"))
+    };
+    split(value)?.into_iter().map(word).collect()
 }
 
 /// A file that the setting gives another meaning inside the unit, and how.
 fn elsewhere<'a>(
-    setting: &Setting,
-    all: &[(&Path, Setting)],
+    seen: &Seen<'_>,
+    all: &[Seen<'_>],
     opened: &'a [PathBuf],
 ) -> Option<(&'a PathBuf, String)> {
+    let setting = &seen.setting;
     let below = |folder: &str| opened.iter().find(|file| file.starts_with(folder));
     let said = |what: &str| format!("{}={what}", setting.key);
     match (setting.key.as_str(), setting.value.as_str()) {
         ("RootDirectory" | "RootImage", value) => Some((opened.first()?, said(value))),
-        ("BindPaths" | "BindReadOnlyPaths", value) => words(value).find_map(|word| {
-            let (from, to) = bind(&word);
-            (from != to).then(|| Some((below(to)?, said(&word))))?
+        ("BindPaths" | "BindReadOnlyPaths", _) => seen.shown.iter().find_map(|word| {
+            let (from, to) = bind(word);
+            (from != to).then(|| Some((below(to)?, said(word))))?
         }),
-        ("TemporaryFileSystem", value) => words(value).find_map(|word| {
+        ("TemporaryFileSystem", _) => seen.shown.iter().find_map(|word| {
             let folder = word.split(':').next().unwrap_or_default();
-            hidden(folder, all, opened).map(|file| (file, said(&word)))
+            hidden(folder, all, opened).map(|file| (file, said(word)))
         }),
         ("ProtectHome", "tmpfs") => ["/home", "/root", "/run/user"]
             .into_iter()
@@ -108,17 +167,13 @@ fn elsewhere<'a>(
 }
 
 /// A file below an empty folder of the unit's own, and not bound back into it.
-fn hidden<'a>(
-    folder: &str,
-    all: &[(&Path, Setting)],
-    opened: &'a [PathBuf],
-) -> Option<&'a PathBuf> {
+fn hidden<'a>(folder: &str, all: &[Seen<'_>], opened: &'a [PathBuf]) -> Option<&'a PathBuf> {
     let bound_back = |file: &Path| {
         let binds = all
             .iter()
-            .filter(|(_, s)| s.key == "BindPaths" || s.key == "BindReadOnlyPaths");
-        binds.flat_map(|(_, s)| words(&s.value)).any(|word| {
-            let (from, to) = bind(&word);
+            .filter(|s| s.setting.key == "BindPaths" || s.setting.key == "BindReadOnlyPaths");
+        binds.flat_map(|s| &s.shown).any(|word| {
+            let (from, to) = bind(word);
             from == to && Path::new(to).starts_with(folder) && file.starts_with(to)
         })
     };
@@ -145,7 +200,9 @@ fn too_early(setting: &Setting, fresh: &[(&Path, &Path)]) -> Option<(String, Str
     };
     let key = setting.key.as_str();
     if MOUNTS.contains(&key) {
-        let needed = words(&setting.value).find_map(|word| {
+        // One that can't be split keeps nobody from starting for want of a state file's name.
+        let words = split(&setting.value).unwrap_or_default();
+        let needed = words.into_iter().find_map(|word| {
             let must = !word.starts_with('-');
             must.then(|| named(bind(&word).0))?
         })?;
@@ -178,14 +235,13 @@ fn too_early(setting: &Setting, fresh: &[(&Path, &Path)]) -> Option<(String, Str
     ))
 }
 
-/// The words of a value; one that can't be split is refused where it matters.
-fn words(value: &str) -> impl Iterator<Item = String> {
-    unit_words::split(value).unwrap_or_default().into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unit() -> UnitName {
+        "s.service".parse().unwrap()
+    }
 
     fn found(settings: &str) -> Option<(usize, String)> {
         let text = format!("[Service]\n{settings}\n");
@@ -193,7 +249,7 @@ mod tests {
         let new = Path::new("/s/a.v3.json");
         let fresh = [(Path::new("/s/a.json"), new), (new, new)];
         let texts = [(Path::new("/u/a.service"), text.as_str())];
-        obstacle(&texts, &opened, &fresh).map(|o| (o.line, o.message))
+        obstacle(&unit(), &texts, &opened, &fresh).map(|o| (o.line, o.message))
     }
 
     #[test]
@@ -204,6 +260,9 @@ mod tests {
             "BindReadOnlyPaths=\"-/d/a.toml:/k/a.toml\"",
             "RootDirectory=/jail",
             "TemporaryFileSystem=/s:ro",
+            "BindPaths=/d:/%N",
+            "BindPaths=/d/%H:/s",
+            "TemporaryFileSystem=/%p",
             "TemporaryFileSystem=/s\nBindPaths=/s/other",
         ] {
             let (_, message) = found(bad).unwrap_or_else(|| panic!("{bad}"));
@@ -223,11 +282,25 @@ mod tests {
     }
 
     #[test]
+    fn what_can_t_be_told_stops() {
+        for bad in [
+            "BindPaths=/d:/%H",
+            "BindPaths=\"/d:/s",
+            "BindReadOnlyPaths=/d:/\\x73",
+            "TemporaryFileSystem=/%m",
+        ] {
+            let (_, message) = found(bad).unwrap_or_else(|| panic!("{bad}"));
+            assert!(message.contains("nothing says which files"), "{message}");
+        }
+        assert_eq!(found("BindPaths=/d/%H:/elsewhere"), None);
+    }
+
+    #[test]
     fn folders_that_a_unit_has_of_its_own() {
         let seen = |setting: &str, file: &str| {
             let text = format!("[Service]\n{setting}\n");
             let texts = [(Path::new("/u/a.service"), text.as_str())];
-            obstacle(&texts, &[PathBuf::from(file)], &[]).is_some()
+            obstacle(&unit(), &texts, &[PathBuf::from(file)], &[]).is_some()
         };
         assert!(seen("PrivateTmp=yes", "/var/tmp/a.json"));
         assert!(!seen("PrivateTmp=no", "/tmp/a.json"));

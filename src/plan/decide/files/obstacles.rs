@@ -62,7 +62,8 @@ impl<'a> Files<'a> {
             .flat_map(|(old, new)| [(old.as_path(), new.as_path()), (new, new)])
             .collect();
         let texts: Vec<(&Path, &str)> = parts.iter().map(|p| (p.source, p.text)).collect();
-        let Some(obstacle) = sandbox::obstacle(&texts, &opened, &fresh) else {
+        let Some(obstacle) = sandbox::obstacle(&self.signer.unit.name, &texts, &opened, &fresh)
+        else {
             return Ok(());
         };
         let mut finding = self.refuse(&obstacle.path, obstacle.line, obstacle.message);
