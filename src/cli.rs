@@ -4,6 +4,7 @@ mod abandon;
 mod apply;
 mod completions;
 mod demo;
+mod halt;
 mod heights;
 mod history;
 mod man;

@@ -68,6 +68,12 @@ pub enum Code {
     SignersTied,
     /// The heights of the moving chain differ by more than the allowed spread.
     Laggard,
+    /// A signer signs on the chain that is to be left.
+    ChainNotHalted,
+    /// A signer hasn't precommitted the halt height.
+    BelowHaltHeight,
+    /// An old signer has signed above the halt height: it may be answering the new chain.
+    OldSignerPastHalt,
     /// A staged file would get the name of a current one.
     NameTaken,
     /// A value can't be edited without breaking the file.

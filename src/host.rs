@@ -8,6 +8,7 @@ pub mod files;
 pub mod live;
 pub mod memory;
 pub mod model;
+pub mod sockets;
 pub mod systemd;
 pub mod unit_path;
 
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
-use crate::inventory::{FileFacts, RunState, SignerProcess};
+use crate::inventory::{Connection, FileFacts, RunState, SignerProcess};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 use crate::unit::effective::EnvironmentFile;
@@ -210,6 +211,8 @@ pub trait Processes {
     fn signers(&mut self) -> Result<Vec<SignerProcess>>;
     /// The processes in a unit's control group.
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
+    /// The established connections of a process.
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>>;
     /// What a tmkms binary says of its version, asked as the user that runs it; `None` where it isn't asked.
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
     /// Whether a path is a file that may be executed; `None` where nothing is ever executed.
@@ -223,4 +226,6 @@ pub trait Clock {
     fn now(&self) -> jiff::Timestamp;
     /// Time since some moment, never going back; under a model it passes only in waits.
     fn elapsed(&self) -> Duration;
+    /// Lets time pass.
+    fn sleep(&self, time: Duration) -> Result<()>;
 }

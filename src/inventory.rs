@@ -1,6 +1,7 @@
 //! What was observed on a host, and when: plain data, from which everything else is decided.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -259,6 +260,14 @@ pub struct SignerProcess {
     /// The config that it was started on, through its own working directory and environment; unknown where that
     /// couldn't be read. In an inventory without any link in its folders.
     pub config: Option<PathBuf>,
+}
+
+/// A connection that is established, by its other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    Tcp(SocketAddr),
+    /// A socket in the filesystem or without a name: a client can't tell which from here.
+    Unix,
 }
 
 impl SignerProcess {

@@ -5,6 +5,7 @@
 //! plan and are no inputs. `apply` decides nothing: it plans once more, compares, and performs.
 
 pub mod decide;
+pub mod halt;
 pub mod program;
 pub mod safety;
 pub mod steps;

@@ -8,6 +8,7 @@ pub mod plan;
 pub mod progress;
 pub mod snapshot;
 pub mod status;
+pub mod waiting;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};

@@ -12,6 +12,7 @@ use crate::host::{Entry, Files};
 use crate::inventory::{SignerProcess, StateReading};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
+use crate::plan::halt::Stood;
 use crate::plan::program::Action;
 use crate::render;
 use crate::unit::UnitName;
@@ -78,6 +79,7 @@ impl Run<'_> {
             Action::ProveStopped { unit } => self.look_at_stopped(unit),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
             Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
+            Action::CheckHalted { files } => Ok(self.look_at_halt(files)),
             Action::Start { unit } => {
                 let run = self.host.services.run_state(unit)?;
                 Ok(ready_unless(run.active == "active" && run.sub == "running"))
@@ -188,6 +190,17 @@ impl Run<'_> {
             self.proven.insert(key);
         }
         Ok(main)
+    }
+
+    /// The chain that is left stood still until its signer was stopped.
+    fn look_at_halt(&self, files: &[Stood]) -> Readiness {
+        for file in files {
+            let reading = discover::state(&*self.host.files, &file.state_file);
+            if let Some(why) = file.halt.broken_by(&reading) {
+                return drifted(format!("{} {why}", file.state_file.display()));
+            }
+        }
+        Readiness::Done
     }
 
     /// Rule S6.

@@ -94,7 +94,8 @@ impl Run<'_> {
             // Conditions: looking at them is all there is to do.
             Action::CheckFenced { .. }
             | Action::ProveStopped { .. }
-            | Action::CheckHeights { .. } => {}
+            | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. } => {}
         }
         Ok(Begun::Finished)
     }
@@ -193,6 +194,7 @@ impl Run<'_> {
             | Action::ProveStopped { .. }
             | Action::Record { .. }
             | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. }
             | Action::Start { .. }
             | Action::Watch { .. } => Ok(()),
         }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::operation::{self, PlanFile, Task};
+use super::halt::HaltArgs;
+use super::operation::{self, Heights, PlanFile, Task};
 use super::watch::Watch;
 use crate::apply::Settings;
 use crate::discover::{self, Versions};
@@ -22,7 +23,7 @@ use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
-use crate::plan::{Height, Plan, safety, steps};
+use crate::plan::{Height, Plan, halt, safety, steps};
 use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
@@ -43,6 +44,8 @@ pub struct ApplyArgs {
     #[arg(long)]
     no_auto_rollback: bool,
     #[command(flatten)]
+    halt: HaltArgs,
+    #[command(flatten)]
     watch: Watch,
 }
 
@@ -56,6 +59,7 @@ impl ApplyArgs {
 }
 
 pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
+    args.halt.complete()?;
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     let open = history.open();
@@ -66,7 +70,12 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
-    let plan = operation::current_plan(host, &args.plan)?;
+    // While the chain runs its signers are a block or two apart.
+    let heights = match args.halt.waits() {
+        true => Heights::Later,
+        false => Heights::Now,
+    };
+    let mut plan = operation::current_plan(host, &args.plan, heights)?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -91,9 +100,17 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         plan.from.as_ref().map_or("", |c| c.as_str()),
         plan.request.new_chain
     ))?;
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    let leaving = halt::leaving(&plan, &inventory, Side::New);
+    let halts = args.halt.pass(host, ui, &leaving)?;
+    if args.halt.waits() {
+        // Much may have changed in the time.
+        plan = operation::current_plan(host, &args.plan, Heights::Now)?;
+        inventory = discover::inventory(host, Versions::Skip)?;
+    }
     let known = safety::known(&inventory, &plan.moves);
-    let program = whole(&plan, &BTreeSet::new());
+    let mut program = whole(&plan, &BTreeSet::new());
+    halt::guard(&mut program, &halts);
     begin(
         host,
         ui,
@@ -217,10 +234,12 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
             open.operation, open.verb, plan.id
         )));
     }
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
     let ledger = Ledger::of(&history.0);
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
-    findings.extend(laggards(&inventory, plan, args.max_spread));
+    if !args.halt.waits() {
+        findings.extend(laggards(&inventory, plan, args.max_spread));
+    }
     findings.extend(crate::rollback::changed(plan, &inventory));
     let programs = plan.moves.iter().map(|m| &m.new_program);
     findings.extend(operation::binaries(plan, &*host.files, programs));
@@ -233,7 +252,7 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         Verb::Rollback => forward(open, &inventory),
         _ => left(open),
     };
-    let program = operation::not_recorded_twice(program, &inventory);
+    let mut program = operation::not_recorded_twice(program, &inventory);
     if args.dry_run {
         return dry_run::show(ui, Verb::Apply, plan, &program);
     }
@@ -246,6 +265,13 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         plan.request.new_chain,
         plan.moves.len()
     ))?;
+    let leaving = halt::leaving(plan, &inventory, Side::New);
+    halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
+    if args.halt.waits() {
+        inventory = discover::inventory(host, Versions::Skip)?;
+        let findings = laggards(&inventory, plan, args.max_spread);
+        operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
+    }
     let known = safety::known(&inventory, &plan.moves);
     if open.verb == Verb::Rollback {
         return begin(

@@ -61,11 +61,19 @@ impl PlanFile {
     }
 }
 
+/// When the heights must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heights {
+    Now,
+    /// Once the halt was waited for.
+    Later,
+}
+
 /// The plan that a verb is to carry out, made anew and found to be the saved one.
 ///
 /// # Errors
 /// No plan; inputs that changed since (rule S7), with the difference; blocking findings, repeated.
-pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
+pub fn current_plan(host: &mut Host, file: &PlanFile, heights: Heights) -> Result<Plan, Failure> {
     let saved = file.read(host)?;
     let fresh = plan::make(host, &saved.request)?;
     // A switched fleet plans to nothing: the plan was applied.
@@ -78,7 +86,8 @@ pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
             differences(&saved, &fresh).trim_end()
         );
     }
-    let blocks: Vec<_> = fresh.blocks().cloned().collect();
+    let counts = |f: &&Finding| heights == Heights::Now || f.code != Code::Laggard;
+    let blocks: Vec<_> = fresh.blocks().filter(counts).cloned().collect();
     if !blocks.is_empty() {
         text += "\nthese findings are in the way:\n";
         ui::plan::findings(&mut text, &blocks);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::operation::{self, PlanFile, Task};
+use super::operation::{self, Heights, PlanFile, Task};
 use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
@@ -24,7 +24,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
-    let plan = operation::current_plan(host, &args.plan)?;
+    let plan = operation::current_plan(host, &args.plan, Heights::Later)?;
     if plan.moves.is_empty() {
         let message = "The plan's signers are on the new chain already: nothing to stage.";
         events::done(ui, None, message, &[]);

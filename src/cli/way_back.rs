@@ -10,6 +10,7 @@ use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
 use crate::plan::{Plan, safety};
@@ -90,10 +91,12 @@ pub fn go(
     way: &Way<'_>,
     history: &History,
     look: Look,
+    halts: &Halts,
     settings: Settings,
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
-    let program = way.program(&look.inventory);
+    let mut program = way.program(&look.inventory);
+    guard(&mut program, halts);
     let (journal, id) = match way.resumed {
         Some(open) => (Writer::resume(host, open)?, open.operation),
         None => {

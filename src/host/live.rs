@@ -11,9 +11,10 @@ use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
 use super::memory::{Memory, OnDisk};
+use super::sockets;
 use super::systemd::Systemd;
 use super::{Clock, Host, Processes};
-use crate::inventory::SignerProcess;
+use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
 
@@ -46,6 +47,11 @@ impl Clock for WallClock {
 
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) -> Result<()> {
+        std::thread::sleep(time);
+        Ok(())
     }
 }
 
@@ -86,6 +92,11 @@ impl Processes for Proc {
             }
         }
         Ok(pids)
+    }
+
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        sockets::established(&Path::new("/proc").join(pid.to_string()))
+            .with_context(|| format!("looking at the connections of process {pid}"))
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

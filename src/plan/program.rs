@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ChainFile;
+use super::halt::Stood;
 use crate::content::{Content, Role};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
@@ -96,6 +97,10 @@ pub enum Action {
     /// Each state file is at least at the highest point ever journalled for it (rule S6).
     CheckHeights {
         files: Vec<ChainFile>,
+    },
+    /// Nothing was signed on the chain that is left, up to the signer's very end.
+    CheckHalted {
+        files: Vec<Stood>,
     },
     Start {
         unit: UnitName,

@@ -117,6 +117,7 @@ pub fn doing(action: &Action) -> String {
         Action::ProveStopped { unit, .. } => format!("proving that {unit} is stopped"),
         Action::Record { .. } => "recording how far it signed".into(),
         Action::CheckHeights { .. } => "checking heights".into(),
+        Action::CheckHalted { .. } => "checking that its chain has stopped".into(),
         Action::Start { unit } => format!("starting {unit}"),
         Action::Watch { unit, .. } => format!("watching {unit}"),
     }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use kmsctl::content::Fingerprint;
 use kmsctl::host::memory::{Lock, Log, Store};
 use kmsctl::host::{Entry, Files, Like, Processes};
-use kmsctl::inventory::SignerProcess;
+use kmsctl::inventory::{Connection, SignerProcess};
 use kmsctl::paths::{ManagedLink, ManagedPath};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -232,6 +232,10 @@ impl Processes for Blind {
 
     fn in_unit(&mut self, _unit: &UnitName, _control_group: &str) -> Result<Vec<u32>> {
         Ok(Vec::new())
+    }
+
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.0.connections(pid)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
 use kmsctl::host::{self, Entry, Files, Job, JobEnd, Like, Processes, Services, Ticket, UnitView};
-use kmsctl::inventory::{RunState, SignerProcess};
+use kmsctl::inventory::{Connection, RunState, SignerProcess};
 use kmsctl::paths::{ManagedLink, ManagedPath};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -124,6 +124,11 @@ impl Processes for Proc {
         let left = state.left_behind.iter().filter(|p| p.unit == *unit);
         found.extend(left.map(|p| p.pid));
         Ok(found)
+    }
+
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.own.look(|_| Ok(()))?;
+        self.inner.connections(pid)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

@@ -382,6 +382,7 @@ fn by_effect(program: &Program) -> BTreeMap<Effect, Vec<String>> {
             | Action::ProveStopped { .. }
             | Action::Record { .. }
             | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. }
             | Action::Watch { .. } => continue,
         };
         steps.entry(effect).or_default().push(step.id.0.clone());

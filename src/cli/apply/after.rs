@@ -7,6 +7,7 @@ use tmkms_core::state::SignState;
 
 use super::ApplyArgs;
 use crate::apply::End;
+use crate::cli::halt::as_they_are;
 use crate::cli::{operation, way_back};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
@@ -17,7 +18,9 @@ use crate::journal::{Journal, OperationId, Record};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
 use crate::plan::Plan;
+use crate::plan::halt::{Halts, leaving};
 use crate::plan::program::{Action, StepId};
+use crate::plan::safety::Side;
 use crate::ui::{self, Ui, events};
 
 /// Says how a switch ended, and takes it back where that is right.
@@ -55,6 +58,8 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
     if args.no_auto_rollback || !only_new_ones_failed(journal, end) {
         return Err(stays(&why, id));
     }
+    // What one signs from here on is seen once it is stopped.
+    let halts = where_new_ones_are(host, plan)?;
     let signed = signed(host, &history, journal);
     if !signed.is_empty() {
         let why = format!(
@@ -63,7 +68,7 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
         );
         return Err(stays(&why, id));
     }
-    take_back(host, ui, args, &history, journal, &why)
+    take_back(host, ui, args, &history, journal, &halts, &why)
 }
 
 /// It stays where it is.
@@ -91,7 +96,12 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
     let of_new = |(step, _): &(StepId, String)| {
         matches!(
             actions.get(step),
-            Some(Action::Start { .. } | Action::Watch { .. } | Action::CheckHeights { .. })
+            Some(
+                Action::Start { .. }
+                    | Action::Watch { .. }
+                    | Action::CheckHeights { .. }
+                    | Action::CheckHalted { .. }
+            )
         )
     };
     !interrupted && !failures.is_empty() && failures.iter().all(of_new)
@@ -140,6 +150,11 @@ pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> 
     found
 }
 
+fn where_new_ones_are(host: &mut Host, plan: &Plan) -> anyhow::Result<Halts> {
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    Ok(as_they_are(host, &leaving(plan, &inventory, Side::Old)))
+}
+
 /// The whole operation goes back.
 fn take_back(
     host: &mut Host,
@@ -147,6 +162,7 @@ fn take_back(
     args: &ApplyArgs,
     history: &History,
     journal: &Journal,
+    halts: &Halts,
     why: &str,
 ) -> Outcome {
     let plan = &journal.plan;
@@ -159,7 +175,7 @@ fn take_back(
     let settings = args.watch.settings();
     let back = way_back::look(host, &way, history).and_then(|look| {
         look.judge(ui)?;
-        way_back::go(host, ui, &way, history, look, settings)
+        way_back::go(host, ui, &way, history, look, halts, settings)
     });
     let (id, trouble) = match back {
         Ok((id, End::Done)) => return Err(taken_back(host, plan, id, why)?),

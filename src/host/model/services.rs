@@ -2,6 +2,7 @@
 //! does.
 
 mod units;
+mod validators;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -300,12 +301,16 @@ impl Model {
             }
             tmkms_core::state::SignState::parse(&self.world.read(&path)?)?;
             if let Some(height) = self.faults.get(unit).and_then(|f| f.signs) {
-                let signed =
-                    format!(r#"{{"height":"{height}","round":"0","step":2,"block_id":null}}"#);
-                self.world.put(&path, signed.as_bytes())?;
+                self.signs(&path, height)?;
             }
         }
         Ok(path)
+    }
+
+    /// tmkms signs a block's precommit, and keeps that.
+    fn signs(&self, state_file: &Path, height: u64) -> io::Result<()> {
+        let signed = format!(r#"{{"height":"{height}","round":"0","step":2,"block_id":null}}"#);
+        self.world.put(state_file, signed.as_bytes())
     }
 
     /// The links that `[Install]` asks for, and what they point to.
