@@ -19,6 +19,7 @@ use crate::host::{Host, Ticket};
 use crate::inventory::RunState;
 use crate::journal::Record;
 use crate::journal::store::Writer;
+use crate::kms::tmkms::last_words;
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Lane, Program, Step, StepId};
 use crate::unit::UnitName;
@@ -379,9 +380,12 @@ impl Run<'_> {
         &mut self,
         lane: &mut Progress<'_>,
         step: &Step,
-        error: String,
+        mut error: String,
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
+        if let Action::Start { unit } | Action::Watch { unit, .. } = &step.action {
+            error += &last_words::of(&mut *self.host.processes, unit);
+        }
         self.journal.append(&Record::Failed {
             step: step.id.clone(),
             error: error.clone(),

@@ -1,17 +1,19 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
 mod after;
+mod signing;
 
 pub use after::signed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::halt::HaltArgs;
 use super::operation::{self, Heights, PlanFile, Task};
-use super::watch::Watch;
+use super::watch::{Watch, duration};
 use crate::apply::Settings;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
@@ -43,6 +45,9 @@ pub struct ApplyArgs {
     /// Leave everything as it is where a new signer doesn't come up, instead of going back
     #[arg(long)]
     no_auto_rollback: bool,
+    /// Once all is switched, wait this long until each new state file shows a signature, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    await_signing: Option<Duration>,
     #[command(flatten)]
     halt: HaltArgs,
     #[command(flatten)]
@@ -84,6 +89,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         if args.dry_run {
             ui.note(&message);
             return dry_run::show(ui, Verb::Apply, &plan, &Program::default());
+        }
+        if let (Some(limit), Some(last)) = (args.await_signing, history.last_switch()) {
+            signing::wait(host, ui, &history, last, limit)?;
         }
         events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);

@@ -11,9 +11,9 @@ use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
 use super::memory::{Memory, OnDisk};
-use super::sockets;
 use super::systemd::Systemd;
 use super::{Clock, Host, Processes};
+use super::{logs, sockets};
 use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
@@ -97,6 +97,10 @@ impl Processes for Proc {
     fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
         sockets::established(&Path::new("/proc").join(pid.to_string()))
             .with_context(|| format!("looking at the connections of process {pid}"))
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        logs::last(unit, lines)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

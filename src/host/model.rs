@@ -90,6 +90,9 @@ pub struct Faults {
     /// The height up to which a started signer signs all its chains at once.
     #[serde(default)]
     pub signs: Option<u64>,
+    /// What its process logs.
+    #[serde(default)]
+    pub log: Vec<String>,
     /// A validator of its chains that asks for blocks while the signer runs.
     #[serde(default)]
     pub validator: Option<Validator>,
@@ -173,6 +176,10 @@ impl Processes for ModelProcesses {
 
     fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
         self.0.borrow().connections(pid)
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        Ok(self.0.borrow().last_lines(unit, lines))
     }
 
     fn tmkms_version(&mut self, _program: &Path, _user: &str) -> Result<Option<TmkmsVersion>> {

@@ -4,6 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tmkms_core::state::SignState;
 
 use super::progress::doing;
 use super::waiting::Standing;
@@ -70,6 +71,14 @@ pub enum Event<'a> {
         /// A validator is connected to it.
         connected: bool,
     },
+    /// A new signer is seen signing.
+    Signed {
+        signer: &'a str,
+        chain: &'a str,
+        height: u64,
+        round: u32,
+        step: u8,
+    },
     /// Every step of this signer is done.
     SignerDone { signer: &'a str },
     /// Always the last line, unless kmsctl was killed.
@@ -102,6 +111,17 @@ impl<'a> Event<'a> {
             step: standing.state.map(|s| s.step),
             halt_height,
             connected: standing.connected,
+        }
+    }
+
+    /// A new signer that signs.
+    pub fn signed(signer: &'a str, chain: &'a str, at: SignState) -> Event<'a> {
+        Event::Signed {
+            signer,
+            chain,
+            height: at.height,
+            round: at.round,
+            step: at.step,
         }
     }
 

@@ -238,6 +238,10 @@ impl Processes for Blind {
         self.0.connections(pid)
     }
 
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        self.0.last_lines(unit, lines)
+    }
+
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
         self.0.tmkms_version(program, user)
     }

@@ -131,6 +131,10 @@ impl Processes for Proc {
         self.inner.connections(pid)
     }
 
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        self.inner.last_lines(unit, lines)
+    }
+
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
         self.inner.tmkms_version(program, user)
     }

@@ -9,6 +9,7 @@
 pub mod chain_id;
 pub mod config;
 pub mod edit;
+pub mod log;
 pub mod protocol;
 pub mod state;
 mod text;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tmkms_core::state::SignState;
 
-use super::ApplyArgs;
+use super::{ApplyArgs, signing};
 use crate::apply::End;
 use crate::cli::halt::as_they_are;
 use crate::cli::{operation, way_back};
@@ -14,8 +14,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::inventory::StateReading;
 use crate::journal::store::History;
-use crate::journal::{Journal, OperationId, Record};
-use crate::ledger::Ledger;
+use crate::journal::{Journal, OperationId};
 use crate::paths::ManagedPath;
 use crate::plan::Plan;
 use crate::plan::halt::{Halts, leaving};
@@ -31,19 +30,25 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
     };
     let plan = &journal.plan;
     if *end == End::Done {
+        if let Some(limit) = args.await_signing {
+            signing::wait(host, ui, &history, journal, limit)?;
+        }
         let one = plan.moves.len() == 1;
-        let message = format!(
-            "{} {} on {}. {} once {} run: watch `kmsctl heights`.",
+        let on = format!(
+            "{} {} on {}",
             ui::count(plan.moves.len(), "signer"),
             if one { "is" } else { "are" },
-            plan.request.new_chain,
-            if one { "It signs" } else { "They sign" },
-            if one {
-                "its validators"
-            } else {
-                "their validators"
-            },
+            plan.request.new_chain
         );
+        let message = match (args.await_signing, one) {
+            (Some(_), _) => format!("{on}, and each started one signs."),
+            (None, true) => {
+                format!("{on}. It signs once its validators run: watch `kmsctl heights`.")
+            }
+            (None, false) => {
+                format!("{on}. They sign once their validators run: watch `kmsctl heights`.")
+            }
+        };
         events::done(ui, Some(id), &message, &["kmsctl heights"]);
         return Ok(Exit::Done);
     }
@@ -113,19 +118,7 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
 /// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
 /// the old signers. A file that can't be read may have advanced.
 pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> {
-    let earlier = history.0.iter().filter(|j| j.operation < journal.operation);
-    let mut before = Ledger::of(earlier);
-    for record in &journal.records {
-        if let Record::State {
-            state_file,
-            state,
-            bytes: Some(_),
-            ..
-        } = record
-        {
-            before.saw(state_file, *state);
-        }
-    }
+    let before = signing::before_it(history, journal);
     let mut found = Vec::new();
     for moving in &journal.plan.moves {
         let new = moving.chains.iter().filter(|c| c.old.chain != c.new.chain);

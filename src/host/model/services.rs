@@ -265,6 +265,13 @@ impl Model {
         Ok("done".into())
     }
 
+    /// What a unit's process logged.
+    pub fn last_lines(&self, unit: &UnitName, lines: usize) -> Vec<String> {
+        let logged = self.faults.get(unit).map(|f| f.log.as_slice());
+        let logged = logged.unwrap_or_default();
+        logged[logged.len().saturating_sub(lines)..].to_vec()
+    }
+
     fn stop(&mut self, unit: &UnitName) -> String {
         if let Some(result) = self.faults.get(unit).and_then(|f| f.stop.clone()) {
             return result;
