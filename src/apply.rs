@@ -7,6 +7,7 @@
 
 pub mod look;
 mod perform;
+pub mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -14,13 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use tmkms_core::config::KeyRef;
+
+use sessions::{Room, Sessions};
 
 use crate::host::{Host, Ticket};
 use crate::inventory::RunState;
 use crate::journal::Record;
 use crate::journal::store::Writer;
 use crate::kms::tmkms::last_words;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, same_device};
 use crate::plan::program::{Action, Lane, Program, Step, StepId};
 use crate::unit::UnitName;
 
@@ -109,6 +113,8 @@ pub struct Run<'a> {
     pub proven: BTreeSet<(u32, UnitName)>,
     /// It goes on with what a death may have cut short: what is done may not be durable, or not known to the manager.
     pub resumed: bool,
+    /// The sessions of YubiHSMs.
+    pub sessions: Sessions,
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
     pub changed: bool,
 }
@@ -121,15 +127,23 @@ enum At {
         ticket: Ticket,
         deadline: Duration,
     },
+    /// Its next step waits for a session of its device.
+    Held {
+        until: Duration,
+    },
     Watching {
         until: Duration,
         run: RunState,
+        /// Until then a device without a free session is waited for.
+        patience: Duration,
     },
     Over,
 }
 
 struct Progress<'l> {
     signer: Option<&'l str>,
+    /// What it starts, and the device that this needs a session of.
+    needs: Option<(UnitName, KeyRef)>,
     steps: &'l [Step],
     next: usize,
     at: At,
@@ -139,17 +153,37 @@ impl<'l> Progress<'l> {
     fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
         Progress {
             signer,
+            needs: None,
             steps,
             next: 0,
             at: At::Next,
         }
     }
 
+    fn of(lane: &'l Lane) -> Self {
+        Progress {
+            needs: sessions::needs(lane),
+            ..Progress::new(Some(&lane.signer), &lane.steps)
+        }
+    }
+
     /// Watched lanes leave their place to others: nothing of theirs is dark.
     fn in_flight(&self) -> bool {
-        matches!(self.at, At::Next | At::Job { .. })
+        matches!(self.at, At::Next | At::Job { .. } | At::Held { .. })
     }
 }
+
+/// Which lane may begin.
+enum Admitted {
+    /// The first that may, by its place.
+    Lane(usize),
+    /// None before a session of its device becomes free.
+    Later(Duration),
+    None,
+}
+
+/// How long a device without a free session is waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What beginning a step came to.
 enum Begun {
@@ -169,9 +203,7 @@ impl Run<'_> {
             return Ok(end);
         }
         for lanes in self.groups(&program.lanes) {
-            let lanes = lanes
-                .into_iter()
-                .map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
+            let lanes = lanes.into_iter().map(Progress::of);
             let end = self.lanes(lanes.collect())?;
             if end != End::Done {
                 return Ok(end);
@@ -202,12 +234,17 @@ impl Run<'_> {
         let mut failures = Vec::new();
         loop {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
+            let mut held = None;
             if failures.is_empty() && !interrupted {
                 while active.iter().filter(|l| l.in_flight()).count() < self.settings.parallel {
-                    let Some(lane) = waiting.pop_front() else {
-                        break;
-                    };
-                    active.push(lane);
+                    match self.admitted(&waiting, &active) {
+                        Admitted::Lane(n) => active.extend(waiting.remove(n)),
+                        Admitted::Later(at) => {
+                            held = Some(at);
+                            break;
+                        }
+                        Admitted::None => break,
+                    }
                 }
             }
             let ready = self.look_at_all(&mut active, &mut failures)?;
@@ -221,6 +258,9 @@ impl Run<'_> {
             active.retain(|lane| !matches!(lane.at, At::Over));
             if active.is_empty() {
                 if failures.is_empty() && !interrupted && !waiting.is_empty() {
+                    if let Some(at) = held {
+                        self.sleep_until(at)?;
+                    }
                     continue;
                 }
                 self.journal.sync()?;
@@ -233,8 +273,52 @@ impl Run<'_> {
                     }
                 });
             }
-            self.wait(&mut active, &mut failures)?;
+            self.wait(&mut active, held, &mut failures)?;
         }
+    }
+
+    /// The first lane that may begin now: no signer is stopped whose successor wouldn't find a session, unless time frees
+    /// none.
+    fn admitted(&self, waiting: &VecDeque<Progress<'_>>, active: &[Progress<'_>]) -> Admitted {
+        let now = self.host.clock.elapsed();
+        let mut later: Option<Duration> = None;
+        for (n, lane) in waiting.iter().enumerate() {
+            let Some((_, device)) = &lane.needs else {
+                return Admitted::Lane(n);
+            };
+            let coming = active.iter().filter(|l| l.in_flight());
+            let coming = coming.filter_map(|l| l.needs.as_ref());
+            let coming = coming.filter(|(_, other)| same_device(device, other));
+            let coming: BTreeSet<UnitName> = coming.map(|(unit, _)| unit.clone()).collect();
+            match self.sessions.room(device, &coming, now) {
+                Room::Now => return Admitted::Lane(n),
+                Room::Never if coming.is_empty() => return Admitted::Lane(n),
+                Room::Never => {}
+                Room::At(at) => later = Some(later.map_or(at, |l| l.min(at))),
+            }
+        }
+        later.map_or(Admitted::None, Admitted::Later)
+    }
+
+    /// Whether a start must wait for a session first; then the lane is held until one is free.
+    fn is_held(&self, lane: &mut Progress<'_>, step: &Step) -> bool {
+        let (Action::Start { .. }, Some((_, device))) = (&step.action, &lane.needs) else {
+            return false;
+        };
+        let now = self.host.clock.elapsed();
+        match self.sessions.room(device, &BTreeSet::new(), now) {
+            Room::At(until) => {
+                lane.at = At::Held { until };
+                true
+            }
+            Room::Now | Room::Never => false,
+        }
+    }
+
+    fn sleep_until(&self, at: Duration) -> Result<()> {
+        // A signal is seen within a second.
+        let left = at.saturating_sub(self.host.clock.elapsed());
+        self.host.clock.sleep(left.min(Duration::from_secs(1)))
     }
 
     /// Passes over what is done already and writes the intents of what is ready; the lanes that are.
@@ -267,6 +351,7 @@ impl Run<'_> {
                     });
                 match readiness {
                     Readiness::Done => self.done(lane, step, true)?,
+                    Readiness::Ready if self.is_held(lane, step) => break,
                     Readiness::Ready => {
                         self.journal.append(&Record::Intent {
                             step: step.id.clone(),
@@ -302,9 +387,15 @@ impl Run<'_> {
                 };
             }
             Ok(Begun::Watching(run)) => {
+                // One that doesn't run is judged at once.
+                let soak = match perform::runs(&run) {
+                    true => self.settings.soak,
+                    false => Duration::ZERO,
+                };
                 lane.at = At::Watching {
-                    until: now + self.settings.soak,
+                    until: now + soak,
                     run,
+                    patience: now + PATIENCE,
                 };
             }
             Err(error) => self.failed(lane, step, format!("{error:#}"), failures)?,
@@ -315,15 +406,16 @@ impl Run<'_> {
     fn wait(
         &mut self,
         active: &mut [Progress<'_>],
+        held: Option<Duration>,
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
         let now = self.host.clock.elapsed();
         let next = active.iter().filter_map(|lane| match &lane.at {
             At::Job { deadline, .. } => Some(*deadline),
-            At::Watching { until, .. } => Some(*until),
+            At::Held { until } | At::Watching { until, .. } => Some(*until),
             At::Next | At::Over => None,
         });
-        let within = next.min().unwrap_or(now).saturating_sub(now);
+        let within = next.chain(held).min().unwrap_or(now).saturating_sub(now);
         if let Some(end) = self.host.services.next_end(within)? {
             // Ends of jobs that others began pass by.
             let lane = active
@@ -346,10 +438,22 @@ impl Run<'_> {
                     let error = "systemd didn't end the job in time; see `systemctl list-jobs`";
                     self.failed(lane, step, error.into(), failures)?;
                 }
-                (At::Watching { until, run }, Some(step)) if now >= *until => {
+                (At::Held { until }, _) if now >= *until => lane.at = At::Next,
+                (
+                    At::Watching {
+                        until,
+                        run,
+                        patience,
+                    },
+                    Some(step),
+                ) if now >= *until => {
+                    let patience = *patience;
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
-                        Some(error) => self.failed(lane, step, error, failures)?,
+                        Some(error) => match self.without_session(step, patience)? {
+                            Some(at) => lane.at = at,
+                            None => self.failed(lane, step, error, failures)?,
+                        },
                     }
                 }
                 _ => {}
@@ -363,6 +467,13 @@ impl Run<'_> {
             step: step.id.clone(),
             already,
         })?;
+        match (&step.action, &lane.needs) {
+            (Action::Stop { unit }, _) => {
+                self.sessions.stopped(unit, self.host.clock.elapsed());
+            }
+            (Action::Start { unit }, Some((_, device))) => self.sessions.started(unit, device),
+            _ => {}
+        }
         if !already {
             self.changed = !matches!(step.action, Action::Reload);
         }

@@ -29,27 +29,35 @@ pub struct Ledger {
 /// claim. A `usb` device without a serial number may be any.
 pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
     match (a, b) {
-        (
-            KeyRef::Yubihsm {
-                serial: s1,
-                connector: c1,
-                key: k1,
-            },
-            KeyRef::Yubihsm {
-                serial: s2,
-                connector: c2,
-                key: k2,
-            },
-        ) => {
-            let usb = |connector: &str| connector == "usb";
-            let device = match (s1, s2) {
-                (Some(s1), Some(s2)) if s1 == s2 => true,
-                (Some(_), Some(_)) => c1 == c2 && !usb(c1),
-                _ => c1 == c2 || (usb(c1) && s1.is_none()) || (usb(c2) && s2.is_none()),
-            };
-            device && k1 == k2
+        (KeyRef::Yubihsm { key: k1, .. }, KeyRef::Yubihsm { key: k2, .. }) => {
+            same_device(a, b) && k1 == k2
         }
         _ => a == b,
+    }
+}
+
+/// Whether two references may name keys of one YubiHSM.
+pub fn same_device(a: &KeyRef, b: &KeyRef) -> bool {
+    let (
+        KeyRef::Yubihsm {
+            serial: s1,
+            connector: c1,
+            ..
+        },
+        KeyRef::Yubihsm {
+            serial: s2,
+            connector: c2,
+            ..
+        },
+    ) = (a, b)
+    else {
+        return false;
+    };
+    let usb = |connector: &str| connector == "usb";
+    match (s1, s2) {
+        (Some(s1), Some(s2)) if s1 == s2 => true,
+        (Some(_), Some(_)) => c1 == c2 && !usb(c1),
+        _ => c1 == c2 || (usb(c1) && s1.is_none()) || (usb(c2) && s2.is_none()),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tmkms_core::log;
 use tmkms_core::state::SignState;
 
-use super::{Begun, Run, look};
+use super::{At, Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::unit_path::UnitPath;
@@ -85,11 +87,7 @@ impl Run<'_> {
             }
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
-                let run = self.host.services.run_state(unit)?;
-                if let Some(error) = not_running(unit, &run) {
-                    bail!(error);
-                }
-                return Ok(Begun::Watching(run));
+                return Ok(Begun::Watching(self.host.services.run_state(unit)?));
             }
             // Conditions: looking at them is all there is to do.
             Action::CheckFenced { .. }
@@ -284,6 +282,45 @@ impl Run<'_> {
     }
 }
 
+impl Run<'_> {
+    /// What to do about a watched unit that failed: where all sessions of its device are taken, it is watched again until
+    /// one is free, and started again where systemd has given up on it. That is never a reason to go back.
+    ///
+    /// # Errors
+    /// The service manager can't be asked.
+    pub(super) fn without_session(
+        &mut self,
+        step: &Step,
+        patience: Duration,
+    ) -> Result<Option<At>> {
+        let now = self.host.clock.elapsed();
+        let Action::Watch { unit, .. } = &step.action else {
+            return Ok(None);
+        };
+        if now >= patience {
+            return Ok(None);
+        }
+        // What can't be read says nothing of sessions. One that was started again since has logged more.
+        let lines = self.host.processes.last_lines(unit, 20).unwrap_or_default();
+        if !lines.iter().any(|line| log::is_without_session(line)) {
+            return Ok(None);
+        }
+        if !self.host.services.run_state(unit)?.is_up() {
+            self.host.services.begin(&Job::Start(unit.clone()))?;
+        }
+        let run = self.host.services.run_state(unit)?;
+        let soak = match runs(&run) {
+            true => self.settings.soak,
+            false => Duration::from_secs(2),
+        };
+        Ok(Some(At::Watching {
+            until: now + soak,
+            run,
+            patience,
+        }))
+    }
+}
+
 /// Makes a state file durable as it is now, which tmkms never does, and reads it: neither a power cut may take it below
 /// what a journal knows of it, nor may its newest name outlive its content.
 fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
@@ -307,8 +344,13 @@ fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether a unit's process runs.
+pub(super) fn runs(run: &RunState) -> bool {
+    run.active == "active" && run.sub == "running"
+}
+
 fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
-    (run.active != "active" || run.sub != "running").then(|| {
+    (!runs(run)).then(|| {
         format!(
             "{unit} is {} ({}) after its start; see `journalctl -u {unit}`",
             run.active, run.sub

@@ -174,6 +174,7 @@ fn begin(
             .next(&["kmsctl apply", "kmsctl unstage"])
         })?;
     let settings = args.settings();
+    let sessions = operation::sessions(host, inventory, history);
     let task = Task {
         journal,
         id,
@@ -181,6 +182,7 @@ fn begin(
         plan: plan.id.clone(),
         ledger,
         known,
+        sessions,
         settings,
         resumed: supersedes.is_some(),
     };
@@ -302,6 +304,7 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         plan: plan.id.clone(),
         ledger,
         known,
+        sessions: operation::sessions(host, &inventory, history),
         settings: args.settings(),
         resumed: true,
     };

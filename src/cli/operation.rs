@@ -11,13 +11,14 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::plan;
+use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
 use crate::inventory::{Inventory, Signer, UnitLink};
-use crate::journal::store::Writer;
+use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Program, Step};
@@ -219,8 +220,14 @@ pub struct Task {
     /// The units that may run meanwhile.
     pub known: BTreeMap<UnitName, PathBuf>,
     pub settings: Settings,
+    pub sessions: Sessions,
     /// It goes on with another's work: what the manager has read isn't known then.
     pub resumed: bool,
+}
+
+/// The sessions that are taken on the signers' devices now.
+pub fn sessions(host: &Host, inventory: &Inventory, history: &History) -> Sessions {
+    Sessions::of(inventory, history, (host.clock.now(), host.clock.elapsed()))
 }
 
 /// Performs a program, and closes the operation when it is done.
@@ -288,6 +295,7 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
         interrupt: &interrupt,
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
+        sessions: std::mem::take(&mut task.sessions),
         proven: BTreeSet::new(),
         resumed: task.resumed,
         changed: task.resumed,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use super::operation::{self, Heights, PlanFile, Task};
+use crate::apply::sessions::Sessions;
 use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
@@ -51,6 +52,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         plan: plan.id.clone(),
         ledger: Ledger::of(&history.0),
         known: BTreeMap::new(),
+        sessions: Sessions::default(),
         settings: Settings::default(),
         resumed: supersedes.is_some(),
     };

@@ -115,6 +115,7 @@ pub fn go(
         verb: Verb::Rollback,
         plan: plan.id.clone(),
         known: safety::known(&look.inventory, &plan.moves),
+        sessions: operation::sessions(host, &look.inventory, history),
         ledger: look.ledger,
         settings,
         resumed: history.open().is_some(),

@@ -68,8 +68,7 @@ mod tests {
 
     #[test]
     fn colours_and_control_characters_are_taken_out() {
-        let bytes =
-            b"\x1b[32m2026\x1b[0m \x1b[1mINFO\x1b[0m signed\x07\r\n\n\x1b]0;title\x07x\n";
+        let bytes = b"\x1b[32m2026\x1b[0m \x1b[1mINFO\x1b[0m signed\x07\r\n\n\x1b]0;title\x07x\n";
         assert_eq!(plain(bytes), ["2026 INFO signed", "x"]);
     }
 }

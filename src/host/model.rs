@@ -90,6 +90,9 @@ pub struct Faults {
     /// The height up to which a started signer signs all its chains at once.
     #[serde(default)]
     pub signs: Option<u64>,
+    /// Sessions of its YubiHSM that nobody known holds: how many, and for how many seconds from the first start on.
+    #[serde(default)]
+    pub foreign_sessions: Option<(usize, u64)>,
     /// What its process logs.
     #[serde(default)]
     pub log: Vec<String>,

@@ -50,7 +50,7 @@ const MEANINGS: [(&str, &str); 15] = [
         "nothing answers at the validator's address: look at its firewall and its priv_validator_laddr",
     ),
     (
-        "sessions full",
+        WITHOUT_SESSION,
         "all sessions of the YubiHSM are taken: those of ended signers become free after 30 s",
     ),
     (
@@ -63,6 +63,14 @@ const MEANINGS: [(&str, &str); 15] = [
     ),
     ("signed ", "it has signed"),
 ];
+
+/// What the yubihsm crate, which tmkms uses, says where a device has no free session.
+const WITHOUT_SESSION: &str = "sessions full";
+
+/// Whether a line says that all sessions of a YubiHSM are taken.
+pub fn is_without_session(line: &str) -> bool {
+    line.contains(WITHOUT_SESSION)
+}
 
 /// What a log line means and what to do about it; none where that isn't known.
 pub fn explain(line: &str) -> Option<&'static str> {

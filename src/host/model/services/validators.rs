@@ -22,6 +22,7 @@ impl Model {
     pub fn pass(&mut self, time: Duration) -> Result<()> {
         let before = self.time;
         self.time += time;
+        self.try_again()?;
         for (unit, validator) in self.validators() {
             let blocks = |at: Duration| at.as_secs().checked_div(validator.seconds).unwrap_or(0);
             let due = blocks(self.time) - blocks(before);
