@@ -118,6 +118,8 @@ pub struct UnitView {
     pub environment_files: Vec<EnvironmentFile>,
     /// The variables that `PassEnvironment=` takes from the manager or `UnsetEnvironment=` takes away.
     pub outside_variables: Vec<String>,
+    /// The kind of its `StandardOutput=`, such as `journal`, `append` or `null`.
+    pub output: String,
     pub needs_reload: bool,
     /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,

@@ -107,6 +107,26 @@ fn what_a_failed_start_logged_is_said_and_journalled() {
 }
 
 #[test]
+fn one_that_logs_elsewhere_is_said_to() {
+    let host = Host::of("commercio");
+    let unit = "etc/systemd/system/tmkms-02.service";
+    host.edit(
+        unit,
+        "[Service]\n",
+        "[Service]\nStandardOutput=append:/var/log/tmkms.log\n",
+    );
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(0);
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-02.v3.service":{"start":"crash"}}"#,
+    );
+    host.kmsctl(&["apply", "--yes"])
+        .exits(4)
+        .says(&["it doesn't log to the journal (StandardOutput=append): look there"]);
+}
+
+#[test]
 fn signatures_are_told_as_events() {
     let host = planned();
     validators(&host, &NEW, 30);

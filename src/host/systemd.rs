@@ -283,6 +283,7 @@ impl Services for Systemd {
                 })
                 .collect(),
             outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
+            output: service.take("StandardOutput")?,
             needs_reload: about.take("NeedDaemonReload")?,
             barred_by: barred
                 .map(|(_, _, _, path, _)| PathBuf::from(path))

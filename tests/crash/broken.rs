@@ -335,6 +335,7 @@ fn a_state_file_read_higher_than_it_is() {
     for lies in [false, true] {
         let mut night = night(Between::default());
         night.ends(true, "apply");
+        night.world.state.borrow_mut().fate.new_chain_lives = false;
         night.world.state.borrow_mut().set_back(Path::new(FIRST));
         if lies {
             night.between.files = |own| {
@@ -381,6 +382,7 @@ fn two_at_once() {
 #[test]
 fn a_second_signature() {
     let night = night(Between::default());
+    night.world.state.borrow_mut().fate.old_chain_lives = true;
     let live = || {
         for _ in 0..50 {
             night.world.settle();

@@ -51,12 +51,13 @@ pub struct Fate {
     pub wild_jobs: bool,
     /// Of so many stopped units one leaves a process behind.
     pub lingers: Option<usize>,
-    /// Whether the new chain goes on while kmsctl works.
+    /// Whether the old chain goes on while kmsctl works, and the new one: one that doesn't asks for no signature.
+    pub old_chain_lives: bool,
     pub new_chain_lives: bool,
 }
 
 impl Fate {
-    /// Nothing happens but signing.
+    /// Nothing happens but signing; the old chain has halted.
     pub fn kind(seed: u64) -> Fate {
         Fate {
             dice: Dice::of(seed),
@@ -65,6 +66,7 @@ impl Fate {
             hand_in: None,
             wild_jobs: false,
             lingers: None,
+            old_chain_lives: false,
             new_chain_lives: true,
         }
     }

@@ -34,6 +34,8 @@ fn a_quiet_night() {
 
 /// Every instant of a switch of the fleet, from before its first change to after its last.
 fn instants(verb: &str, night: &Night) -> Vec<State> {
+    // Whoever goes back has stopped the new chain's validators.
+    night.world.state.borrow_mut().fate.new_chain_lives = verb == "apply";
     night.world.film();
     let said = night.kmsctl(verb);
     night.sound(verb);
@@ -123,6 +125,7 @@ fn a_wild_night(seed: u64, base: &State) {
             hand_in: hand_in.map(|at| (at, hands[dice.below(3)])),
             wild_jobs: dice.chance(2),
             lingers: dice.chance(4).then_some(4),
+            old_chain_lives: dice.chance(4),
             new_chain_lives: dice.chance(2),
         };
         let fate = night.world.state.borrow().fate.clone();

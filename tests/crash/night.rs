@@ -49,7 +49,11 @@ impl Night {
         );
         night.boots();
         night.by_hand(&Job::Stop(fleet::unit(NOT_RUNNING, false)));
-        night.world.state.borrow_mut().others_started = false;
+        {
+            let state = &mut *night.world.state.borrow_mut();
+            state.others_started = false;
+            state.halts();
+        }
         night.plan().unwrap();
         night.sound("planned");
         night
@@ -175,6 +179,10 @@ impl Night {
 
     fn goes(&self, to_new: bool) -> Result<(), String> {
         let verb = if to_new { "apply" } else { "rollback" };
+        if !to_new {
+            // As the guide has it: the new chain's validators are stopped first.
+            self.world.state.borrow_mut().fate.new_chain_lives = false;
+        }
         let mut words = vec![verb];
         let mut tries = 0;
         while let Some(verb) = words.pop() {

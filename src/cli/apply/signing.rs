@@ -113,7 +113,7 @@ fn not_signing(
             StateReading::Link => "a link".to_owned(),
             StateReading::Unreadable(why) => why,
         };
-        let words = last_words::of(&mut *host.processes, &waits.moving.new);
+        let words = last_words::of(host, &waits.moving.new);
         ui::line(
             &mut text,
             format_args!(
