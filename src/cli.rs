@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Exit, Failure, Outcome};
 use crate::host::{Host, live, model};
+use crate::peers::Peer;
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
 
@@ -49,6 +50,9 @@ fn exit_codes() -> String {
 
 #[derive(Debug, Args)]
 struct Global {
+    /// Another host with such signers: NAME=COMMAND, where the command prints its `kmsctl status --json`; repeatable
+    #[arg(long = "peer", global = true, value_name = "NAME=COMMAND")]
+    peers: Vec<Peer>,
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -183,22 +187,22 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), &cli.verb, ui)
+    on(|| cli.global.host(), &cli.verb, ui, &cli.global.peers)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli.verb, cli.global.ui())
+    on(|| Ok(host), &cli.verb, cli.global.ui(), &cli.global.peers)
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outcome {
+fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui, peers: &[Peer]) -> Outcome {
     match verb {
-        Verb::Plan(args) => plan::run(&mut host()?, ui, args),
+        Verb::Plan(args) => plan::run(&mut host()?, ui, peers, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
         Verb::Unstage => unstage::run(&mut host()?, ui),
-        Verb::Apply(args) => apply::run(&mut host()?, ui, args),
+        Verb::Apply(args) => apply::run(&mut host()?, ui, peers, args),
         Verb::Rollback(args) => rollback::run(&mut host()?, ui, args),
         Verb::Abandon(args) => abandon::run(&mut host()?, ui, args),
         Verb::History(args) => history::run(&mut host()?, ui, args),

@@ -90,6 +90,8 @@ pub enum Code {
     SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
     RunStateOdd,
+    /// A declared peer can't be asked, or its answer can't be used.
+    PeerUnknown,
     /// No peers are declared: uniqueness is checked on this host only.
     NoPeers,
 }

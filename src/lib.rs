@@ -26,6 +26,7 @@ pub mod kms;
 pub mod ledger;
 pub mod naming;
 pub mod paths;
+pub mod peers;
 pub mod plan;
 pub mod render;
 pub mod rollback;

@@ -23,6 +23,7 @@ use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
+use crate::peers::{Peer, Peers, ask};
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, Plan, halt, safety, steps};
@@ -63,7 +64,7 @@ impl ApplyArgs {
     }
 }
 
-pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
+pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome {
     args.halt.complete()?;
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
@@ -71,7 +72,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     if let Some(open) =
         open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
     {
-        return go_on(host, ui, args, &history, open);
+        return go_on(host, ui, peers, args, &history, open);
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
@@ -80,7 +81,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         true => Heights::Later,
         false => Heights::Now,
     };
-    let mut plan = operation::current_plan(host, &args.plan, heights)?;
+    let mut plan =
+        operation::current_plan(host, &args.plan, heights, &ask(peers, host.clock.now()))?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -113,7 +115,12 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
     let halts = args.halt.pass(host, ui, &leaving)?;
     if args.halt.waits() {
         // Much may have changed in the time.
-        plan = operation::current_plan(host, &args.plan, Heights::Now)?;
+        plan = operation::current_plan(
+            host,
+            &args.plan,
+            Heights::Now,
+            &ask(peers, host.clock.now()),
+        )?;
         inventory = discover::inventory(host, Versions::Skip)?;
     }
     let known = safety::known(&inventory, &plan.moves);
@@ -235,7 +242,14 @@ fn what_happens(plan: &Plan) -> String {
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
 /// interrupted. Every gate is looked at anew, and what is true now is shown first.
-fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Journal) -> Outcome {
+fn go_on(
+    host: &mut Host,
+    ui: Ui,
+    peers: &[Peer],
+    args: &ApplyArgs,
+    history: &History,
+    open: &Journal,
+) -> Outcome {
     let plan = &open.plan;
     if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
         return Err(Failure::refused(format!(
@@ -248,7 +262,8 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     let ledger = Ledger::of(&history.0);
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
     if !args.halt.waits() {
-        findings.extend(laggards(&inventory, plan, args.max_spread));
+        let peers = ask(peers, host.clock.now());
+        findings.extend(laggards(&inventory, plan, args.max_spread, &peers));
     }
     findings.extend(crate::rollback::changed(plan, &inventory));
     let programs = plan.moves.iter().map(|m| &m.new_program);
@@ -279,7 +294,8 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
     halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
     if args.halt.waits() {
         inventory = discover::inventory(host, Versions::Skip)?;
-        let findings = laggards(&inventory, plan, args.max_spread);
+        let peers = ask(peers, host.clock.now());
+        let findings = laggards(&inventory, plan, args.max_spread, &peers);
         operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
     }
     let known = safety::known(&inventory, &plan.moves);
@@ -340,8 +356,13 @@ fn forward(open: &Journal, inventory: &Inventory) -> Program {
     program
 }
 
-/// The spread among the signers that still run on the old chain.
-fn laggards(inventory: &Inventory, plan: &Plan, max_spread: Option<u64>) -> Vec<Finding> {
+/// The spread among the signers that still run on the old chain, here and on the peers.
+fn laggards(
+    inventory: &Inventory,
+    plan: &Plan,
+    max_spread: Option<u64>,
+    peers: &Peers,
+) -> Vec<Finding> {
     let Some(from) = &plan.from else {
         return Vec::new();
     };
@@ -350,10 +371,13 @@ fn laggards(inventory: &Inventory, plan: &Plan, max_spread: Option<u64>) -> Vec<
         .iter()
         .filter_map(|m| inventory.signer(&m.old))
         .filter(|s| s.is_up());
-    let heights: Vec<Height> = signers.flat_map(Height::of).collect();
-    safety::laggards(
+    let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
+    heights.extend(peers.heights(from.as_str()));
+    let mut findings = peers.findings(&inventory.host, from.as_str());
+    findings.extend(safety::laggards(
         &heights,
         from.as_str(),
         max_spread.unwrap_or(plan.request.max_spread),
-    )
+    ));
+    findings
 }

@@ -21,6 +21,7 @@ use crate::inventory::{Inventory, Signer, UnitLink};
 use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::peers::Peers;
 use crate::plan::program::{Action, Program, Step};
 use crate::plan::{Input, Move, Plan};
 use crate::render;
@@ -74,9 +75,14 @@ pub enum Heights {
 ///
 /// # Errors
 /// No plan; inputs that changed since (rule S7), with the difference; blocking findings, repeated.
-pub fn current_plan(host: &mut Host, file: &PlanFile, heights: Heights) -> Result<Plan, Failure> {
+pub fn current_plan(
+    host: &mut Host,
+    file: &PlanFile,
+    heights: Heights,
+    peers: &Peers,
+) -> Result<Plan, Failure> {
     let saved = file.read(host)?;
-    let fresh = plan::make(host, &saved.request)?;
+    let fresh = plan::make(host, &saved.request, peers)?;
     // A switched fleet plans to nothing: the plan was applied.
     let mut text = String::new();
     let other = fresh.id != saved.id || fresh.binaries != saved.binaries;
@@ -87,7 +93,9 @@ pub fn current_plan(host: &mut Host, file: &PlanFile, heights: Heights) -> Resul
             differences(&saved, &fresh).trim_end()
         );
     }
-    let counts = |f: &&Finding| heights == Heights::Now || f.code != Code::Laggard;
+    let counts = |f: &&Finding| {
+        heights == Heights::Now || !matches!(f.code, Code::Laggard | Code::PeerUnknown)
+    };
     let blocks: Vec<_> = fresh.blocks().filter(counts).cloned().collect();
     if !blocks.is_empty() {
         text += "\nthese findings are in the way:\n";

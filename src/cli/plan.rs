@@ -18,6 +18,7 @@ use crate::finding::Code;
 use crate::host::Host;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
+use crate::peers::{self, Peer, Peers};
 use crate::plan::{Plan, Request, decide, safety};
 use crate::ui::{self, Ui};
 
@@ -113,9 +114,10 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// Where the current plan is kept, below kmsctl's own folder.
 pub const CURRENT: &str = "plan.json";
 
-pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
+pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome {
     let request = args.request(host)?;
-    let plan = make(host, &request)?;
+    let peers = peers::ask(peers, host.clock.now());
+    let plan = make(host, &request, &peers)?;
     let history = History::read(host)?;
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
@@ -161,11 +163,13 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
 }
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
-pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
+pub fn make(host: &mut Host, request: &Request, peers: &Peers) -> Result<Plan, Failure> {
     let inventory = discover::inventory(host, Versions::Ask)?;
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
     let around = discover::surroundings(host, &inventory, request, &draft.moves)?;
-    Ok(safety::judge(&inventory, request, draft, &around, &ledger))
+    Ok(safety::judge(
+        &inventory, request, draft, &around, &ledger, peers,
+    ))
 }

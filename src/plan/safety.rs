@@ -22,6 +22,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
+use crate::peers::Peers;
 use crate::unit::UnitName;
 
 /// What stands where a plan wants to write, and what its new state files say.
@@ -74,6 +75,7 @@ pub fn judge(
     draft: Draft,
     around: &Surroundings,
     ledger: &Ledger,
+    peers: &Peers,
 ) -> Plan {
     let case = Case {
         inventory,
@@ -92,14 +94,15 @@ pub fn judge(
     findings.extend(validators::findings(&case));
     findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
-        findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
-        findings.push(
-            Finding::info(
-                Code::NoPeers,
-                "that no other host signs with these keys is not checked",
-            )
-            .remedy("compare `kmsctl heights` with your other hosts before `apply`"),
-        );
+        let mut heights = draft.heights.clone();
+        heights.extend(peers.heights(from.as_str()));
+        findings.extend(laggards(&heights, from.as_str(), request.max_spread));
+        findings.extend(peers.findings(&inventory.host, from.as_str()));
+        if peers.asked == 0 {
+            let message = "that no other host signs with these keys is not checked";
+            let remedy = "declare your other hosts (--peer), or compare `kmsctl heights` with them before `apply`";
+            findings.push(Finding::info(Code::NoPeers, message).remedy(remedy));
+        }
     }
     for finding in &mut findings {
         if finding.code.acceptable() && request.accept.contains(&finding.code) && finding.blocks() {
@@ -388,7 +391,8 @@ pub fn laggards(heights: &[Height], chain: &str, spread: u64) -> Vec<Finding> {
         .filter(|(_, state)| highest.height - state.height > spread)
         .map(|(lagging, state)| {
             let message = format!(
-                "it is at height {}, {} blocks behind {} at {} (allowed: {spread})",
+                "{} is at height {}, {} blocks behind {} at {} (allowed: {spread})",
+                lagging.signer,
                 state.height,
                 highest.height - state.height,
                 first.signer,

@@ -7,6 +7,7 @@ use kmsctl::exit::{Exit, Failure};
 use kmsctl::host::{Entry, Host, Job};
 use kmsctl::journal::store::History;
 use kmsctl::paths::ManagedPath;
+use kmsctl::peers::Peers;
 use kmsctl::plan::Request;
 use kmsctl::unit::UnitName;
 
@@ -108,7 +109,8 @@ impl Night {
             accept: Default::default(),
         };
         let mut host = self.open();
-        let plan = plan::make(&mut host, &request).map_err(|f| format!("{:#}", f.error))?;
+        let plan = plan::make(&mut host, &request, &Peers::default())
+            .map_err(|f| format!("{:#}", f.error))?;
         let bytes = serde_json::to_vec(&plan).unwrap();
         let saved = host.memory.replace(plan::CURRENT, &bytes);
         saved.map_err(|e| format!("{e:#}"))?;

@@ -16,7 +16,7 @@ pub fn of(host: &mut Host, unit: &UnitName) -> String {
         Err(e) => return format!("\n    what it logged can't be read: {e:#}"),
     };
     // One that didn't run logged nothing; what goes elsewhere can't be read here.
-    let elsewhere = || {
+    let mut elsewhere = || {
         let output = host.services.view(unit).ok()?.output;
         let journal = output.contains("journal") || output == "inherit" || output == "kmsg";
         (!journal).then_some(output)
