@@ -471,6 +471,8 @@ impl Run<'_> {
             (Action::Stop { unit }, _) => {
                 self.sessions.stopped(unit, self.host.clock.elapsed());
             }
+            (Action::LayFloor { floor, .. }, _) => self.ledger.saw(floor.path(), floor.state()),
+            (Action::WithdrawFloor { floor }, _) if !already => self.ledger.forget(floor),
             (Action::Start { unit }, Some((_, device))) => self.sessions.started(unit, device),
             _ => {}
         }

@@ -74,6 +74,10 @@ pub enum Code {
     BelowHaltHeight,
     /// An old signer has signed above the halt height: it may be answering the new chain.
     OldSignerPastHalt,
+    /// A floor that is asked for is above the old chain's next height.
+    FloorTooHigh,
+    /// A floor that is asked for would have to change a state file.
+    FloorInTheWay,
     /// A staged file would get the name of a current one.
     NameTaken,
     /// A value can't be edited without breaking the file.

@@ -21,6 +21,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
+use crate::floor::Floor;
 use crate::inventory::{Connection, FileFacts, RunState, SignerProcess};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
@@ -74,6 +75,16 @@ pub trait Files {
     /// # Errors
     /// `AlreadyExists` when anything is at the path; a link in the path's folders.
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()>;
+    /// Creates a floor that doesn't exist yet, with the owner and mode of the file it descends from.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()>;
+    /// Takes a floor away and makes that durable.
+    ///
+    /// # Errors
+    /// It isn't, byte for byte, what was laid: nothing is touched then.
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()>;
     /// Takes a file or an empty folder away and makes that durable.
     fn remove(&self, path: &ManagedPath) -> io::Result<()>;
     /// Makes a link, points it elsewhere, or with no target takes it away, in one step, and makes that durable. Its

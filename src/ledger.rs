@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tmkms_core::config::KeyRef;
 use tmkms_core::state::SignState;
 
+use crate::floor::Floor;
 use crate::journal::{Journal, Record};
 use crate::paths::ManagedPath;
 use crate::plan::program::{Action, StepId};
@@ -96,6 +97,8 @@ impl Ledger {
                     Some(Action::OpenFence { unit }) => {
                         self.written.remove(&ManagedPath::fence(unit));
                     }
+                    Some(Action::LayFloor { floor, .. }) => self.saw(floor.path(), floor.state()),
+                    Some(Action::WithdrawFloor { floor }) if !already => self.forget(floor),
                     // One that wasn't empty was left, and is still ours.
                     Some(Action::RemoveFolder { path }) if !already => {
                         self.written.remove(path);
@@ -180,6 +183,11 @@ impl Ledger {
     pub fn saw(&mut self, file: &Path, state: SignState) {
         let highest = self.heights.entry(file.to_owned()).or_insert(state);
         *highest = state.max(*highest);
+    }
+
+    /// A floor was taken away, on which nothing was signed.
+    pub fn forget(&mut self, floor: &Floor) {
+        self.heights.remove(floor.path());
     }
 
     /// The highest point ever journalled for a state file.

@@ -19,6 +19,7 @@ pub mod content;
 pub mod discover;
 pub mod exit;
 pub mod finding;
+pub mod floor;
 pub mod host;
 pub mod inventory;
 pub mod journal;

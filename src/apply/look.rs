@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::{Readiness, Run};
 use crate::content::{Content, Role};
 use crate::discover;
+use crate::floor::Floor;
 use crate::host::{Entry, Files};
 use crate::inventory::{SignerProcess, StateReading};
 use crate::paths::{ManagedLink, ManagedPath};
@@ -79,6 +80,17 @@ impl Run<'_> {
             Action::ProveStopped { unit } => self.look_at_stopped(unit),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
             Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
+            Action::LayFloor { floor, .. } => self.look_at_floor(floor),
+            Action::WithdrawFloor { floor } => Ok(match entry(files, floor.path())? {
+                Some(Entry::File(_)) => {
+                    let bytes = files
+                        .read(floor.path())
+                        .with_context(|| format!("reading {}", floor.path().display()))?;
+                    // What tmkms signed on stays.
+                    ready_unless(bytes != floor.bytes())
+                }
+                _ => Readiness::Done,
+            }),
             Action::CheckHalted { files } => Ok(self.look_at_halt(files)),
             Action::Start { unit } => {
                 let run = self.host.services.run_state(unit)?;
@@ -201,6 +213,22 @@ impl Run<'_> {
             }
         }
         Readiness::Done
+    }
+
+    /// A file that is at least as high protects as much.
+    fn look_at_floor(&self, floor: &Floor) -> Result<Readiness> {
+        let path = floor.path();
+        let found = match discover::state(&*self.host.files, path) {
+            StateReading::Missing => return Ok(Readiness::Ready),
+            StateReading::Read(state) if state >= floor.state() => return Ok(Readiness::Done),
+            StateReading::Read(state) => format!("is at {state}"),
+            StateReading::Link => "is a link".into(),
+            StateReading::Unreadable(why) => format!("can't be read: {why}"),
+        };
+        Ok(drifted(format!(
+            "{} is there and {found}: a floor is only made where there is no state file",
+            path.display()
+        )))
     }
 
     /// Rule S6.

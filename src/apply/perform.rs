@@ -85,6 +85,18 @@ impl Run<'_> {
                     self.host.services.begin(&Job::Start(unit.clone()))?,
                 ));
             }
+            Action::LayFloor { floor, like } => {
+                self.host
+                    .files
+                    .lay_floor(floor, like)
+                    .with_context(|| format!("making {}", floor.path().display()))?;
+            }
+            Action::WithdrawFloor { floor } => {
+                self.host
+                    .files
+                    .withdraw_floor(floor)
+                    .with_context(|| format!("taking {} away", floor.path().display()))?;
+            }
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
                 return Ok(Begun::Watching(self.host.services.run_state(unit)?));
@@ -186,6 +198,16 @@ impl Run<'_> {
                 self.sync_folders(links)
             }
             Action::SetLink { link, .. } => self.sync_folders(&[link.as_path().to_owned()]),
+            Action::LayFloor { floor, .. } => {
+                let path = floor.path();
+                let synced = self.host.files.sync(path);
+                synced.with_context(|| format!("making {} durable", path.display()))?;
+                path.parent().map_or(Ok(()), |f| self.sync_folder(f))
+            }
+            Action::WithdrawFloor { floor } => {
+                let folder = floor.path().parent();
+                folder.map_or(Ok(()), |f| self.sync_folder(f))
+            }
             Action::Reload
             | Action::CheckFenced { .. }
             | Action::Stop { .. }

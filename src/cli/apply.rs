@@ -6,7 +6,7 @@ mod signing;
 pub use after::signed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,12 +18,14 @@ use crate::apply::Settings;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
+use crate::floor;
 use crate::host::Host;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::peers::{Peer, Peers, ask};
+use crate::plan::halt::Leaving;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, Plan, halt, safety, steps};
@@ -49,6 +51,9 @@ pub struct ApplyArgs {
     /// Once all is switched, wait this long until each new state file shows a signature, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     await_signing: Option<Duration>,
+    /// The new chain's first height: nothing below it can be signed, by a state file that is made before tmkms has one
+    #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(2..=i64::MAX as u64))]
+    initial_height: Option<u64>,
     #[command(flatten)]
     halt: HaltArgs,
     #[command(flatten)]
@@ -56,6 +61,25 @@ pub struct ApplyArgs {
 }
 
 impl ApplyArgs {
+    /// Puts the floors into a program, where they are asked for and nothing speaks against them.
+    fn lay_floors(
+        &self,
+        host: &Host,
+        ui: Ui,
+        plan: &Plan,
+        leaving: &[Leaving],
+        program: &mut Program,
+    ) -> Result<(), Failure> {
+        let Some(height) = self.initial_height else {
+            return Ok(());
+        };
+        let state = |path: &Path| discover::state(&*host.files, path);
+        let findings = floor::findings(plan, leaving, height, state);
+        operation::judge(ui, findings, "the floors can't be laid")?;
+        floor::lay(program, plan, height);
+        Ok(())
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             canary: !self.no_canary,
@@ -126,6 +150,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     let known = safety::known(&inventory, &plan.moves);
     let mut program = whole(&plan, &BTreeSet::new());
     halt::guard(&mut program, &halts);
+    args.lay_floors(host, ui, &plan, &leaving, &mut program)?;
     begin(
         host,
         ui,
@@ -292,6 +317,7 @@ fn go_on(
     ))?;
     let leaving = halt::leaving(plan, &inventory, Side::New);
     halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
+    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
     if args.halt.waits() {
         inventory = discover::inventory(host, Versions::Skip)?;
         let peers = ask(peers, host.clock.now());

@@ -5,6 +5,7 @@ use crate::apply::{End, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::Failure;
 use crate::finding::Finding;
+use crate::floor;
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer};
@@ -97,6 +98,9 @@ pub fn go(
     let plan = way.plan;
     let mut program = way.program(&look.inventory);
     guard(&mut program, halts);
+    if let Some(undone) = history.get(way.undone) {
+        floor::withdraw(&mut program, &undone.program);
+    }
     let (journal, id) = match way.resumed {
         Some(open) => (Writer::resume(host, open)?, open.operation),
         None => {

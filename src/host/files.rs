@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::{Entry, Files, Like, World};
 use crate::content::Fingerprint;
+use crate::floor::Floor;
 use crate::inventory::FileFacts;
 use crate::paths::{ManagedLink, ManagedPath};
 
@@ -203,25 +204,21 @@ impl Files for Tree {
     }
 
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()> {
-        let (folder, name) = self.parent(path.as_path())?;
-        let temporary = temporary(&name);
-        let file = match create_new(folder.as_fd(), &temporary) {
-            // A death between creation and rename leaves one; the host's lock says that nobody else writes it now.
-            Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())?;
-                create_new(folder.as_fd(), &temporary)?
-            }
-            other => other?,
-        };
-        let written = self
-            .fill(file, bytes, like)
-            .and_then(|()| rename_new(folder.as_fd(), &temporary, &name))
-            .and_then(|()| Ok(rustix::fs::fsync(&folder)?));
-        if written.is_err() {
-            // Already renamed, or never: either way nothing of ours may stay under the temporary name.
-            rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
+        self.create_at(path.as_path(), bytes, like)
+    }
+
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()> {
+        let like = Like::File(like.to_owned());
+        self.create_at(floor.path(), &floor.bytes(), &like)
+    }
+
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()> {
+        if self.read(floor.path())? != floor.bytes() {
+            return Err(io::Error::other("it is no longer what was laid"));
         }
-        written
+        let (folder, name) = self.parent(floor.path())?;
+        rustix::fs::unlinkat(&folder, &name, AtFlags::empty())?;
+        Ok(rustix::fs::fsync(&folder)?)
     }
 
     fn set_link(&self, link: &ManagedLink, target: Option<&Path>) -> io::Result<()> {
@@ -273,6 +270,29 @@ fn temporary(name: &std::ffi::OsStr) -> std::ffi::OsString {
 }
 
 impl Tree {
+    /// Creates a file where there is none, whole and durable.
+    fn create_at(&self, path: &Path, bytes: &[u8], like: &Like) -> io::Result<()> {
+        let (folder, name) = self.parent(path)?;
+        let temporary = temporary(&name);
+        let file = match create_new(folder.as_fd(), &temporary) {
+            // A death between creation and rename leaves one; the host's lock says that nobody else writes it now.
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())?;
+                create_new(folder.as_fd(), &temporary)?
+            }
+            other => other?,
+        };
+        let written = self
+            .fill(file, bytes, like)
+            .and_then(|()| rename_new(folder.as_fd(), &temporary, &name))
+            .and_then(|()| Ok(rustix::fs::fsync(&folder)?));
+        if written.is_err() {
+            // Already renamed, or never: either way nothing of ours may stay under the temporary name.
+            rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
+        }
+        written
+    }
+
     fn remove_if_empty(&self, folder: &Path) -> io::Result<()> {
         let (above, name) = self.parent(folder)?;
         match rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR) {

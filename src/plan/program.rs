@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ChainFile;
 use super::halt::Stood;
 use crate::content::{Content, Role};
+use crate::floor::Floor;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
@@ -101,6 +102,16 @@ pub enum Action {
     /// Nothing was signed on the chain that is left, up to the signer's very end.
     CheckHalted {
         files: Vec<Stood>,
+    },
+    /// Creates a new chain's state file that lets nothing below a height be signed.
+    LayFloor {
+        floor: Floor,
+        /// The state file whose owner and mode it gets.
+        like: PathBuf,
+    },
+    /// Takes a floor away, if tmkms hasn't signed on it.
+    WithdrawFloor {
+        floor: Floor,
     },
     Start {
         unit: UnitName,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
+use kmsctl::floor::Floor;
 use kmsctl::host::memory::{Lock, Log, Store};
 use kmsctl::host::{Entry, Files, Like, Processes};
 use kmsctl::inventory::{Connection, SignerProcess};
@@ -127,6 +128,14 @@ impl Files for Lying {
             }
             _ => self.own.create(path, bytes, like),
         }
+    }
+
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()> {
+        self.own.lay_floor(floor, like)
+    }
+
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()> {
+        self.own.withdraw_floor(floor)
     }
 
     fn remove(&self, path: &ManagedPath) -> io::Result<()> {

@@ -13,7 +13,7 @@ use kmsctl::unit::UnitName;
 
 use crate::disk::Loss;
 use crate::fate::Fate;
-use crate::fleet::{self, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
+use crate::fleet::{self, FIRST, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
 use crate::hands::{self, Between};
 use crate::state::State;
 use crate::world::World;
@@ -31,6 +31,8 @@ pub struct Night {
     pub world: Rc<World>,
     /// What stands between kmsctl and the world; as it is, unless a test breaks something.
     pub between: Between,
+    /// Whether switches lay floors.
+    pub floors: bool,
 }
 
 impl Night {
@@ -38,6 +40,7 @@ impl Night {
         Night {
             world: World::of(state),
             between: Between::default(),
+            floors: false,
         }
     }
 
@@ -123,7 +126,10 @@ impl Night {
 
     /// Runs a verb to its end, or to the process's.
     pub fn kmsctl(&self, verb: &str) -> Said {
-        let words = ["kmsctl", "--no-settings", "--quiet", "--yes", verb];
+        let mut words = vec!["kmsctl", "--no-settings", "--quiet", "--yes", verb];
+        if self.floors && verb == "apply" {
+            words.extend(["--initial-height", FIRST]);
+        }
         let outcome = cli::run_on(self.open(), &words);
         let died = self.world.state.borrow().alive.is_empty();
         self.world.process_ends();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
+use kmsctl::floor::Floor;
 use kmsctl::host::{self, Entry, Files, Job, JobEnd, Like, Processes, Services, Ticket, UnitView};
 use kmsctl::inventory::{Connection, RunState, SignerProcess};
 use kmsctl::paths::{ManagedLink, ManagedPath};
@@ -185,6 +186,14 @@ impl Files for Others {
     }
 
     fn create(&self, _path: &ManagedPath, _bytes: &[u8], _like: &Like) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn lay_floor(&self, _floor: &Floor, _like: &Path) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn withdraw_floor(&self, _floor: &Floor) -> io::Result<()> {
         unreachable!("kmsctl's")
     }
 

@@ -106,6 +106,7 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
                     | Action::Watch { .. }
                     | Action::CheckHeights { .. }
                     | Action::CheckHalted { .. }
+                    | Action::LayFloor { .. }
             )
         )
     };

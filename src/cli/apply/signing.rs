@@ -36,6 +36,11 @@ pub fn before_it(history: &History, journal: &Journal) -> Ledger {
             before.saw(state_file, *state);
         }
     }
+    for step in journal.program.steps() {
+        if let Action::LayFloor { floor, .. } = &step.action {
+            before.saw(floor.path(), floor.state());
+        }
+    }
     before
 }
 
