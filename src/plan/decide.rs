@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tmkms_core::chain_id::ChainId;
 
 use super::{ChainFile, ChainMove, Height, Input, Move, Request};
-use crate::content::Fingerprint;
+use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::naming;
@@ -224,14 +224,18 @@ fn is_there(signer: &Signer, request: &Request, suffix: &str) -> bool {
 /// Two signers that would write one file differently.
 fn collisions(moves: &[Move]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (n, moving) in moves.iter().enumerate() {
+    let mut earlier: BTreeMap<&Path, Vec<(&Move, &NewFile)>> = BTreeMap::new();
+    for moving in moves {
         for file in &moving.files {
-            let mut earlier = moves[..n]
-                .iter()
-                .flat_map(|m| m.files.iter().map(move |f| (m, f)));
-            let Some((other, _)) =
-                earlier.find(|(_, f)| f.path == file.path && !f.content.gives_same(&file.content))
-            else {
+            let there = earlier.entry(file.path.as_path()).or_default();
+            let same = |f: &NewFile| f.content.gives_same(&file.content);
+            let mut others = there.iter().filter(|(m, _)| m.old != moving.old);
+            let other = others.find(|(_, f)| !same(f)).map(|(m, _)| *m);
+            // Of those that give one text the first is enough.
+            if !there.iter().any(|(_, f)| same(f)) {
+                there.push((moving, file));
+            }
+            let Some(other) = other else {
                 continue;
             };
             let message = format!(
