@@ -55,7 +55,7 @@ pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
 
 /// What all references have in common that may name one key, as far as a look at one of them tells: two for which
 /// [`same_key`] holds have one mark. It serves to find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mark<'a> {
     /// A key's number in whichever YubiHSM.
     Number(u16),

@@ -9,7 +9,9 @@ mod files;
 mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use tmkms_core::chain_id::ChainId;
 
@@ -90,18 +92,17 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     let successors: Successors = units
         .filter_map(|old| Some((old.clone(), naming::unit(old, &draft.suffix).ok()?)))
         .collect();
+    let movers = signers.iter().map(|signer| Mover {
+        signer,
+        request,
+        from: &from,
+        suffix: &draft.suffix,
+        successors: &successors,
+    });
+    let (moves, refused) = all_moves(&movers.collect::<Vec<_>>(), &mut inputs);
+    draft.moves = moves;
+    draft.findings = refused;
     for signer in signers {
-        let mover = Mover {
-            signer,
-            request,
-            from: &from,
-            suffix: &draft.suffix,
-            successors: &successors,
-        };
-        match mover.a_move(&mut inputs) {
-            Ok(moving) => draft.moves.push(moving),
-            Err(finding) => draft.findings.push(*finding),
-        }
         if let (Some(program), Some(binary)) = (signer.unit.exec.first(), &signer.binary) {
             draft
                 .binaries
@@ -113,6 +114,47 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     draft.from = (!draft.moves.is_empty() || !draft.findings.is_empty()).then_some(from);
     draft.inputs = inputs.into_values().collect();
     Ok(draft)
+}
+
+/// What two threads do in no time isn't worth one.
+const ENOUGH_FOR_A_THREAD: usize = 256;
+
+/// Each signer's move or what stands in its way, in the signers' order; and what they are made from. None needs another's,
+/// so a large fleet's are made by all processors.
+fn all_moves(
+    movers: &[Mover<'_>],
+    inputs: &mut BTreeMap<PathBuf, Input>,
+) -> (Vec<Move>, Vec<Finding>) {
+    let some = |movers: &[Mover<'_>]| {
+        let mut inputs = BTreeMap::new();
+        let made: Vec<_> = movers.iter().map(|m| m.a_move(&mut inputs)).collect();
+        (made, inputs)
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.min(movers.len() / ENOUGH_FOR_A_THREAD).max(1);
+    let share = movers.len().div_ceil(threads).max(1);
+    let shares: Vec<_> = thread::scope(|scope| {
+        let (first, others) = movers.split_at(share.min(movers.len()));
+        let others = others.chunks(share);
+        let others: Vec<_> = others.map(|c| scope.spawn(move || some(c))).collect();
+        let first = some(first);
+        let others = others.into_iter().map(|thread| match thread.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        [first].into_iter().chain(others).collect()
+    });
+    let (mut moves, mut refused) = (Vec::with_capacity(movers.len()), Vec::new());
+    for (made, seen) in shares {
+        for one in made {
+            match one {
+                Ok(moving) => moves.push(moving),
+                Err(finding) => refused.push(*finding),
+            }
+        }
+        inputs.extend(seen);
+    }
+    (moves, refused)
 }
 
 fn moving<'a>(

@@ -39,20 +39,30 @@ struct Asked {
     json: PathBuf,
     switch: bool,
     plan: bool,
+    /// The sizes of the fleets that switch.
+    signers: Vec<u8>,
 }
 
 impl Asked {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Asked> {
         let (mut program, mut json) = (None, None);
         let (mut switch, mut plan) = (false, false);
+        let mut signers = Vec::new();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--program" => program = words.next(),
                 "--json" => json = words.next(),
+                "--signers" => {
+                    let number = words.next().and_then(|n| n.parse().ok());
+                    signers.push(number.context("--signers wants a number up to 255")?);
+                }
                 "switch" => switch = true,
                 "plan" => plan = true,
                 other => bail!("unknown word {other}"),
             }
+        }
+        if signers.is_empty() {
+            signers.extend(switches::SIZES);
         }
         let start = "start it with tests/lab/bench";
         Ok(Asked {
@@ -61,6 +71,7 @@ impl Asked {
             json: json.context(start)?.into(),
             switch: switch || !plan,
             plan: plan || !switch,
+            signers,
         })
     }
 }
@@ -86,7 +97,7 @@ fn measure() -> Result<()> {
         all["plan"] = serde_json::to_value(&plan)?;
     }
     if asked.switch {
-        let switch = switches::measure(&asked.program)?;
+        let switch = switches::measure(&asked.program, &asked.signers)?;
         println!("{switch}");
         all["switch"] = serde_json::to_value(&switch)?;
     }

@@ -1,14 +1,14 @@
 //! Which of many chain files may have a key or a state file in common, without comparing each with each: a host may have
 //! thousands. It leaves out only pairs that have neither; whether the others do is for whoever asks to judge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::ledger::{Mark, mark};
 use crate::plan::ChainFile;
 
 /// Something that two chain files may have in common.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, Hash)]
 enum Common<'a> {
     Key(&'a str, Mark<'a>),
     StateFile(&'a Path),
@@ -21,11 +21,11 @@ fn commons(file: &ChainFile) -> impl Iterator<Item = Common<'_>> {
 }
 
 /// Chain files by what they may have in common, each with its owner's number.
-pub struct Meetings<'a>(BTreeMap<Common<'a>, BTreeSet<usize>>);
+pub struct Meetings<'a>(HashMap<Common<'a>, BTreeSet<usize>>);
 
 impl<'a> Meetings<'a> {
     pub fn of(files: impl IntoIterator<Item = (usize, &'a ChainFile)>) -> Meetings<'a> {
-        let mut meetings = Meetings(BTreeMap::new());
+        let mut meetings = Meetings(HashMap::new());
         for (owner, file) in files {
             for common in commons(file) {
                 meetings.0.entry(common).or_default().insert(owner);
