@@ -89,6 +89,8 @@ impl Run<'_> {
                 if let Some(error) = not_running(unit, &run) {
                     bail!(error);
                 }
+                // The next signer's proof needn't ask again, while that one is dark.
+                self.proven.insert((run.main_pid, unit.clone()));
                 return Ok(Begun::Watching(run));
             }
             // Conditions: looking at them is all there is to do.
