@@ -4,7 +4,7 @@
 //! and a job may end before its own call returns: so a thread of its own polls the stream from before the first call
 //! and hands every end to a channel, where ends wait until they are asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -57,6 +57,11 @@ const QUESTIONS: usize = 8;
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
+    /// Keeps a unit loaded until it is let go or this connection ends.
+    #[zbus(no_reply)]
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(no_reply)]
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -165,6 +170,8 @@ pub struct Systemd {
     connection: zbus::Connection,
     manager: ManagerProxy<'static>,
     ends: mpsc::Receiver<JobEnd>,
+    /// Units that are kept loaded: systemd forgets one that doesn't run at once, and reads it again for every question.
+    kept: BTreeSet<UnitName>,
 }
 
 impl Systemd {
@@ -208,7 +215,21 @@ impl Systemd {
             connection,
             manager,
             ends,
+            kept: BTreeSet::new(),
         })
+    }
+
+    /// Keeps units loaded. Only root may; for others it is as it was.
+    fn keep(&mut self, units: &[UnitName]) -> Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        for unit in units {
+            if self.kept.insert(unit.clone()) {
+                zbus::block_on(self.manager.ref_unit(unit.as_str()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -291,6 +312,8 @@ impl Services for Systemd {
         if let [unit] = units {
             return vec![self.view(unit)];
         }
+        // Where that isn't granted, or the connection is gone, the questions themselves tell.
+        self.keep(units).ok();
         let connection = &self.connection;
         let ask = |part: &[UnitName]| -> Vec<Result<UnitView>> {
             let views = part.iter().map(|unit| view(unit, about(connection, unit)?));
@@ -321,6 +344,9 @@ impl Services for Systemd {
     }
 
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
+        if self.kept.contains(unit) {
+            return run_state(&mut about(&self.connection, unit)?);
+        }
         // To be asked about its properties a unit that isn't loaded is read from disk, which takes longer than all else
         // while a signer is dark. systemd keeps every unit loaded that runs, failed or has a job.
         match zbus::block_on(self.manager.get_unit(unit.as_str())) {
@@ -376,6 +402,10 @@ impl Services for Systemd {
     }
 
     fn reload(&mut self) -> Result<()> {
+        // Each that is loaded is read again, which takes as long as a start.
+        for unit in std::mem::take(&mut self.kept) {
+            zbus::block_on(self.manager.unref_unit(unit.as_str())).ok();
+        }
         zbus::block_on(self.manager.reload()).context("asking systemd to read its units again")
     }
 }
