@@ -198,6 +198,7 @@ impl Run<'_> {
     /// # Errors
     /// The journal can't be made durable, or the service manager can't be asked any more: nothing more is tried.
     pub fn perform(&mut self, program: &Program) -> Result<End> {
+        self.prove_running()?;
         let end = self.sequence(&program.before)?;
         if end != End::Done {
             return Ok(end);
@@ -416,7 +417,10 @@ impl Run<'_> {
             At::Next | At::Over => None,
         });
         let within = next.chain(held).min().unwrap_or(now).saturating_sub(now);
-        if let Some(end) = self.host.services.next_end(within)? {
+        let mut ended = self.host.services.next_end(within)?;
+        let any = ended.is_some();
+        // What has come in by now shares one fsync.
+        while let Some(end) = ended {
             // Ends of jobs that others began pass by.
             let lane = active
                 .iter_mut()
@@ -428,6 +432,9 @@ impl Run<'_> {
                     Some(error) => self.failed(lane, step, error, failures)?,
                 }
             }
+            ended = self.host.services.next_end(Duration::ZERO)?;
+        }
+        if any {
             return Ok(());
         }
         let now = self.host.clock.elapsed();

@@ -43,8 +43,10 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut binaries = Binaries::new(versions);
     let units = units::candidates(host, &path, &links, &mut problems)?;
     let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
-    for unit in units {
-        match signer::read(host, &unit, &links, &pulls, &mut binaries) {
+    let units: Vec<UnitName> = units.into_iter().collect();
+    let views = host.services.views(&units);
+    for (unit, view) in units.iter().zip(views) {
+        match signer::read(host, unit, view, &links, &pulls, &mut binaries) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
             Err(problem) => problems.push(*problem),

@@ -205,6 +205,10 @@ pub trait Services {
     /// The folders that units are read from, most important first.
     fn unit_path(&mut self) -> Result<Vec<PathBuf>>;
     fn view(&mut self, unit: &UnitName) -> Result<UnitView>;
+    /// Views of many units, in their order.
+    fn views(&mut self, units: &[UnitName]) -> Vec<Result<UnitView>> {
+        units.iter().map(|unit| self.view(unit)).collect()
+    }
     /// The instances of a template that the manager has loaded, running ones among them.
     fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>>;
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;

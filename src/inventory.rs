@@ -284,15 +284,11 @@ impl SignerProcess {
 
 impl Inventory {
     pub fn signer(&self, unit: &UnitName) -> Option<&Signer> {
-        self.signers.iter().find(|s| &s.unit.name == unit)
+        let at = self.signers.binary_search_by(|s| s.unit.name.cmp(unit));
+        at.ok().map(|n| &self.signers[n])
     }
 
     pub fn current(&self) -> impl Iterator<Item = &Signer> {
         self.signers.iter().filter(|s| s.is_current())
-    }
-
-    /// The signers whose config is this file.
-    pub fn by_config<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Signer> {
-        self.signers.iter().filter(move |s| s.config.path == path)
     }
 }

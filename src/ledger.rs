@@ -62,6 +62,22 @@ pub fn same_device(a: &KeyRef, b: &KeyRef) -> bool {
     }
 }
 
+/// What all references have in common that may name one key, as far as a look at one of them tells: two for which
+/// [`same_key`] holds have one mark. It serves to find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mark<'a> {
+    /// A key's number in whichever YubiHSM.
+    Number(u16),
+    Name(&'a KeyRef),
+}
+
+pub fn mark(key: &KeyRef) -> Mark<'_> {
+    match key {
+        KeyRef::Yubihsm { key, .. } => Mark::Number(*key),
+        other => Mark::Name(other),
+    }
+}
+
 /// Whether two lists of keys have one in common.
 pub fn share_key(a: &[KeyRef], b: &[KeyRef]) -> bool {
     a.iter().any(|a| b.iter().any(|b| same_key(a, b)))
@@ -235,6 +251,7 @@ mod tests {
         ] {
             assert_eq!(same_key(&a, &b), same, "{a:?} {b:?}");
             assert_eq!(same_key(&b, &a), same, "{b:?} {a:?}");
+            assert!(!same || mark(&a) == mark(&b), "{a:?} {b:?}");
         }
     }
 }

@@ -226,9 +226,7 @@ impl Plan {
             &self.moves,
             &self.inputs,
         );
-        // Serialising plain data to memory can't fail; an empty text would only make the ids differ.
-        let bytes = serde_json::to_vec(&content).unwrap_or_default();
-        Fingerprint::of(&bytes).short().to_owned()
+        Fingerprint::of_json(&content).short().to_owned()
     }
 
     pub fn blocks(&self) -> impl Iterator<Item = &Finding> {

@@ -37,9 +37,16 @@ pub struct Ui {
 impl Ui {
     /// Prints a result. Colours are taken out where nobody sees them.
     pub fn out(&self, text: &str) -> Result<()> {
-        let mut stdout = anstream::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
+        let mut stdout = io::stdout().lock();
+        // All at once: written through a stream that strips, each line is a system call or several.
+        let written = match anstream::AutoStream::choice(&stdout) {
+            anstream::ColorChoice::Never => {
+                let plain = anstream::adapter::strip_str(text).to_string();
+                stdout.write_all(plain.as_bytes())
+            }
+            _ => stdout.write_all(text.as_bytes()),
+        };
+        written
             .and_then(|()| stdout.flush())
             .context("writing to standard output")
     }

@@ -1,5 +1,6 @@
 //! Looks at what is really there for a step: done, ready, or neither.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -101,9 +102,10 @@ impl Run<'_> {
 
     /// What the manager has loaded, not what lies on disk.
     fn look_at_fence(&mut self, units: &[UnitName]) -> Result<Readiness> {
-        for unit in units {
+        let views = self.host.services.views(units);
+        for (unit, view) in units.iter().zip(views) {
             let marker = ManagedPath::fence(unit);
-            let view = match self.host.services.view(unit) {
+            let view = match view {
                 Ok(view) => view,
                 Err(e) if self.is_gone(unit)? => {
                     // What the manager doesn't have can't be started by anything.
@@ -178,6 +180,24 @@ impl Run<'_> {
         let still = self.host.processes.signers()?;
         let there = |p: &&&SignerProcess| still.contains(p);
         Ok(unknown.iter().find(there).map(|p| (*p).clone()))
+    }
+
+    /// Learns which processes run now for known units, before any signer is dark: each signer's proof looks at all others.
+    pub(super) fn prove_running(&mut self) -> Result<()> {
+        let seen = self.host.processes.signers()?;
+        let unit = |p: &SignerProcess| p.unit.as_ref()?.parse::<UnitName>().ok();
+        let units = seen.iter().filter_map(unit);
+        let units: BTreeSet<UnitName> = units.filter(|u| self.known.contains_key(u)).collect();
+        let units: Vec<UnitName> = units.into_iter().collect();
+        let views = self.host.services.views(&units);
+        for (unit, view) in units.into_iter().zip(views) {
+            // One that can't be looked at now is looked at again where it counts.
+            let run = view.map(|view| view.run).unwrap_or_default();
+            if seen.iter().any(|process| process.pid == run.main_pid) {
+                self.proven.insert((run.main_pid, unit));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a process is the main one of a unit that was judged before the operation began. Each is asked about

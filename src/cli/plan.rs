@@ -135,6 +135,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome 
     if open.is_none() && useful {
         host.memory.replace(CURRENT, &bytes)?;
     }
+    drop(bytes);
     let runbook = match &args.runbook {
         Some(path) => Some(runbook::save(host, &plan, path, &history)?),
         None => None,

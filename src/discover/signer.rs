@@ -58,6 +58,7 @@ impl Binaries {
 pub fn read(
     host: &mut Host,
     name: &UnitName,
+    view: anyhow::Result<UnitView>,
     links: &Links,
     pulls: &Pulls,
     binaries: &mut Binaries,
@@ -65,9 +66,12 @@ pub fn read(
     let marker = host.files.entry(ManagedPath::fence(name).as_path());
     let pulled_in =
         pulls.get(name).is_some_and(|by| !by.is_empty()) && !matches!(marker, Ok(Some(_)));
-    let current =
-        links.enable(name) || pulled_in || host.services.run_state(name).is_ok_and(|r| r.is_up());
-    let read = match host.services.view(name) {
+    let run = match &view {
+        Ok(view) => Ok(view.run.clone()),
+        Err(_) => host.services.run_state(name),
+    };
+    let current = links.enable(name) || pulled_in || run.is_ok_and(|r| r.is_up());
+    let read = match view {
         Ok(view) => from_view(host, view, links, pulls, binaries),
         Err(e) => {
             let message = format!("what {name} means can't be read: {e:#}");

@@ -133,7 +133,9 @@ impl Files for Tree {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open_to_read(path)?;
-        let mut bytes = Vec::new();
+        // Its size and one byte, so that one read is enough and another one sees the end.
+        let size = file.metadata()?.len().min(LARGEST);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(LARGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST {
             return Err(io::Error::new(

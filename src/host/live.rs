@@ -1,11 +1,14 @@
 //! The live host: the machine that kmsctl runs on.
 
+mod alive;
+
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alive::Alive;
 use anyhow::{Context, Result, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
@@ -31,7 +34,7 @@ pub fn open() -> Result<Host> {
             .into_owned(),
         files: Box::new(files),
         services: Box::new(Systemd::connect()?),
-        processes: Box::new(Proc),
+        processes: Box::new(Proc::default()),
         memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
         clock: Box::new(WallClock(Instant::now())),
     })
@@ -56,14 +59,21 @@ impl Clock for WallClock {
 }
 
 /// `/proc`, and programs asked for their version.
-struct Proc;
+#[derive(Default)]
+struct Proc {
+    alive: Alive,
+}
 
 impl Processes for Proc {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
         let mut found = Vec::new();
+        self.alive.look()?;
         for (pid, folder) in running()? {
-            if let Some(process) = signer_process(pid, &folder)? {
+            if let Some(process) = self.alive.process(pid) {
+                found.push(process.clone());
+            } else if let Some((process, _)) = signer_process(pid, &folder)? {
                 found.push(process);
+                self.alive.hold(pid, || signer_process(pid, &folder))?;
             }
         }
         found.sort_by_key(|p| p.pid);
@@ -73,11 +83,17 @@ impl Processes for Proc {
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
         let component = format!("/{unit}");
         let mut pids = Vec::new();
+        self.alive.look()?;
         for (pid, folder) in running()? {
-            let Some(groups) = gone(std::fs::read_to_string(folder.join("cgroup")))
-                .with_context(|| format!("reading the control group of process {pid}"))?
-            else {
-                continue;
+            let read;
+            let groups = match self.alive.groups(pid) {
+                Some(groups) => groups,
+                None => {
+                    read = gone(std::fs::read_to_string(folder.join("cgroup")))
+                        .with_context(|| format!("reading the control group of process {pid}"))?
+                        .unwrap_or_default();
+                    &read
+                }
             };
             let inside = groups
                 .lines()
@@ -184,7 +200,8 @@ fn gone<T>(read: std::io::Result<T>) -> std::io::Result<Option<T>> {
     }
 }
 
-fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
+/// A process that signs, and its control groups.
+fn signer_process(pid: u32, folder: &Path) -> Result<Option<(SignerProcess, String)>> {
     let context = || format!("looking at process {pid}");
     let Some(raw) = gone(std::fs::read(folder.join("cmdline"))).with_context(context)? else {
         return Ok(None);
@@ -232,12 +249,13 @@ fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
         })
     });
     let config = directory.and_then(|d| tmkms::config_path(&argv, variable.as_deref(), &d).ok());
-    Ok(Some(SignerProcess {
+    let process = SignerProcess {
         pid,
         argv,
         unit,
         config,
-    }))
+    };
+    Ok(Some((process, groups)))
 }
 
 /// The numeric user and group of a unit's `User=`; root where it names none.

@@ -3,13 +3,14 @@
 
 mod binaries;
 mod keys;
+mod meeting;
 mod places;
 mod states;
 mod ties;
 mod validators;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tmkms_core::protocol::TmkmsVersion;
 
@@ -141,13 +142,15 @@ pub fn judge(
 
 fn units(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut by_config: BTreeMap<&Path, Vec<&Signer>> = BTreeMap::new();
+    for signer in case.inventory.current() {
+        let same = by_config.entry(&signer.config.path).or_default();
+        same.push(signer);
+    }
     for signer in case.inventory.current() {
         let unit = &signer.unit;
-        let mut others = case
-            .inventory
-            .by_config(&signer.config.path)
-            .filter(|s| s.unit.name != unit.name);
-        if let Some(other) = others.find(|s| s.is_current() && s.unit.name > unit.name) {
+        let mut others = by_config[signer.config.path.as_path()].iter();
+        if let Some(other) = others.find(|s| s.unit.name > unit.name) {
             let message = format!(
                 "both {} and {} start tmkms on this config: two signers of one key",
                 unit.name, other.unit.name
@@ -304,10 +307,9 @@ pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeMap<UnitName, PathBu
 /// Rule S4: every signing process is the main process of a known unit.
 fn strays(inventory: &Inventory) -> Vec<Finding> {
     let known = |process: &SignerProcess| {
-        inventory.signers.iter().any(|s| {
-            process.unit.as_deref() == Some(s.unit.name.as_str())
-                && process.is_main(&s.unit.run, &s.config.real(), &inventory.processes)
-        })
+        let unit = process.unit.as_ref().and_then(|u| u.parse().ok());
+        let signer = unit.and_then(|unit| inventory.signer(&unit));
+        signer.is_some_and(|s| process.is_main(&s.unit.run, &s.config.real(), &inventory.processes))
     };
     let strays = inventory.processes.iter().filter(|p| !known(p));
     strays
@@ -339,12 +341,12 @@ fn strays(inventory: &Inventory) -> Vec<Finding> {
 /// are others.
 fn on_other_configs(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let processes = inventory.processes.iter().map(|p| (p.pid, p));
+    let processes: BTreeMap<u32, &SignerProcess> = processes.collect();
     for signer in inventory.signers.iter().filter(|s| s.is_up()) {
         let (unit, config) = (&signer.unit.name, signer.config.real());
-        let mut processes = inventory.processes.iter();
-        let Some(process) = processes.find(|p| {
-            p.pid == signer.unit.run.main_pid && p.unit.as_deref() == Some(unit.as_str())
-        }) else {
+        let process = processes.get(&signer.unit.run.main_pid);
+        let Some(process) = process.filter(|p| p.unit.as_deref() == Some(unit.as_str())) else {
             continue;
         };
         let (runs, remedy) = match &process.config {

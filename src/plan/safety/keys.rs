@@ -1,8 +1,10 @@
 //! Rules S1 and S2 among the units that run or may run: one key signs one chain from one of them, with one state file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Side;
+use super::meeting::Meetings;
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::ledger::share_key;
@@ -46,46 +48,48 @@ pub fn after<'a>(inventory: &'a Inventory, moves: &'a [Move], side: Side) -> Vec
         },
     });
     let mut runners: Vec<Runner<'_>> = planned.collect();
-    let of_plan = |unit: &UnitName| moves.iter().any(|m| &m.old == unit || &m.new == unit);
-    runners.extend(now(inventory).into_iter().filter(|r| !of_plan(r.unit)));
+    let of_plan: BTreeSet<&UnitName> = moves.iter().flat_map(|m| [&m.old, &m.new]).collect();
+    let others = now(inventory).into_iter();
+    runners.extend(others.filter(|r| !of_plan.contains(r.unit)));
     runners
 }
 
 /// Rules S1 and S2 among units that may run: no two with one key on one chain, no two with one state file.
 pub fn findings(runners: &[Runner<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (n, a) in runners.iter().enumerate() {
-        for b in &runners[n + 1..] {
-            for (file_a, file_b) in pairs(&a.files, &b.files) {
-                let finding = |code, message| {
-                    Finding::block(code, message)
-                        .of(a.unit.signer())
-                        .at(a.config)
-                        .remedy("stop and disable one of the two before anything else")
-                };
-                if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
-                    let key = file_a
-                        .keys
-                        .first()
-                        .map(ToString::to_string)
-                        .unwrap_or_default();
-                    let message = format!(
-                        "{key} signs {} from {} and from {} ({}): a double signature waiting",
-                        file_a.chain,
-                        a.unit,
-                        b.unit,
-                        b.config.display()
-                    );
-                    findings.push(finding(Code::KeyShared, message));
-                } else if file_a.state_file == file_b.state_file {
-                    let message = format!(
-                        "{} and {} would keep their state in the one file {}",
-                        a.unit,
-                        b.unit,
-                        file_a.state_file.display()
-                    );
-                    findings.push(finding(Code::StateShared, message));
-                }
+    let files = runners.iter().enumerate();
+    let meetings = Meetings::of(files.flat_map(|(n, r)| r.files.iter().map(move |f| (n, f))));
+    for (n, m) in meetings.pairs() {
+        let (a, b) = (&runners[n], &runners[m]);
+        for (file_a, file_b) in pairs(&a.files, &b.files) {
+            let finding = |code, message| {
+                Finding::block(code, message)
+                    .of(a.unit.signer())
+                    .at(a.config)
+                    .remedy("stop and disable one of the two before anything else")
+            };
+            if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
+                let key = file_a
+                    .keys
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                let message = format!(
+                    "{key} signs {} from {} and from {} ({}): a double signature waiting",
+                    file_a.chain,
+                    a.unit,
+                    b.unit,
+                    b.config.display()
+                );
+                findings.push(finding(Code::KeyShared, message));
+            } else if file_a.state_file == file_b.state_file {
+                let message = format!(
+                    "{} and {} would keep their state in the one file {}",
+                    a.unit,
+                    b.unit,
+                    file_a.state_file.display()
+                );
+                findings.push(finding(Code::StateShared, message));
             }
         }
     }

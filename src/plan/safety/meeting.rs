@@ -1,0 +1,56 @@
+//! Which of many chain files may have a key or a state file in common, without comparing each with each: a host may have
+//! thousands. It leaves out only pairs that have neither; whether the others do is for whoever asks to judge.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use crate::ledger::{Mark, mark};
+use crate::plan::ChainFile;
+
+/// Something that two chain files may have in common.
+#[derive(PartialEq, Eq, Hash)]
+enum Common<'a> {
+    Key(&'a str, Mark<'a>),
+    StateFile(&'a Path),
+}
+
+fn commons(file: &ChainFile) -> impl Iterator<Item = Common<'_>> {
+    let keys = file.keys.iter();
+    keys.map(|key| Common::Key(&file.chain, mark(key)))
+        .chain([Common::StateFile(&file.state_file)])
+}
+
+/// Chain files by what they may have in common, each with its owner's number.
+pub struct Meetings<'a>(HashMap<Common<'a>, BTreeSet<usize>>);
+
+impl<'a> Meetings<'a> {
+    pub fn of(files: impl IntoIterator<Item = (usize, &'a ChainFile)>) -> Meetings<'a> {
+        let mut meetings = Meetings(HashMap::new());
+        for (owner, file) in files {
+            for common in commons(file) {
+                meetings.0.entry(common).or_default().insert(owner);
+            }
+        }
+        meetings
+    }
+
+    /// The pairs of owners that may have something in common, in order, the lower number first.
+    pub fn pairs(&self) -> BTreeSet<(usize, usize)> {
+        let mut pairs = BTreeSet::new();
+        for owners in self.0.values() {
+            for (n, a) in owners.iter().enumerate() {
+                pairs.extend(owners.iter().skip(n + 1).map(|b| (*a, *b)));
+            }
+        }
+        pairs
+    }
+
+    /// The owners that may have something in common with a file, in order.
+    pub fn with(&self, file: &'a ChainFile) -> BTreeSet<usize> {
+        commons(file)
+            .filter_map(|common| self.0.get(&common))
+            .flatten()
+            .copied()
+            .collect()
+    }
+}
