@@ -397,12 +397,13 @@ impl Run<'_> {
     }
 }
 
-/// Lets a test hold kmsctl right before a step's effect, its intent durable, until the machine is cut off.
+/// Lets a test hold kmsctl right before a step's effect, its intent durable: until a file is there, or for good.
 #[cfg(feature = "failpoints")]
 fn hold_before(step: &StepId) {
     if std::env::var("KMSCTL_HOLD_BEFORE").is_ok_and(|held| held == step.0) {
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
+        let until = std::env::var_os("KMSCTL_HOLD_UNTIL").map(PathBuf::from);
+        while !until.as_ref().is_some_and(|path| path.exists()) {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

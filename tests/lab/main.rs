@@ -2,6 +2,9 @@
 //!
 //! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
 
+mod crash;
+#[path = "../support/dice.rs"]
+mod dice;
 mod fence;
 mod fleet;
 mod kmsctl;
