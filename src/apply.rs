@@ -93,6 +93,11 @@ impl Default for Settings {
     }
 }
 
+/// What tmkms may take from its start, which is all that systemd's job waits for, to having made its state file.
+const STATE_WITHIN: Duration = Duration::from_secs(5);
+/// How soon it is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// A program being performed.
 pub struct Run<'a> {
     pub host: &'a mut Host,
@@ -122,6 +127,8 @@ enum At {
     },
     Watching {
         until: Duration,
+        /// A state file that isn't there by then doesn't come any more.
+        latest: Duration,
         run: RunState,
     },
     Over,
@@ -175,6 +182,10 @@ impl Run<'_> {
             if end != End::Done {
                 return Ok(end);
             }
+        }
+        let end = self.all_up(&program.lanes)?;
+        if end != End::Done {
+            return Ok(end);
         }
         self.sequence(&program.after)
     }
@@ -303,6 +314,7 @@ impl Run<'_> {
             Ok(Begun::Watching(run)) => {
                 lane.at = At::Watching {
                     until: now + self.settings.soak,
+                    latest: now + STATE_WITHIN,
                     run,
                 };
             }
@@ -345,7 +357,13 @@ impl Run<'_> {
                     let error = "systemd didn't end the job in time; see `systemctl list-jobs`";
                     self.failed(lane, step, error.into(), failures)?;
                 }
-                (At::Watching { until, run }, Some(step)) if now >= *until => {
+                (At::Watching { until, latest, run }, Some(step)) if now >= *until => {
+                    if now < *latest && self.comes_up(step, run)? {
+                        let until = now + LOOK_AGAIN;
+                        let (latest, run) = (*latest, run.clone());
+                        lane.at = At::Watching { until, latest, run };
+                        continue;
+                    }
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
                         Some(error) => self.failed(lane, step, error, failures)?,
