@@ -98,6 +98,11 @@ impl Default for Settings {
     }
 }
 
+/// What tmkms may take from its start, which is all that systemd's job waits for, to having made its state file.
+const STATE_WITHIN: Duration = Duration::from_secs(5);
+/// How soon it is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// A program being performed.
 pub struct Run<'a> {
     pub host: &'a mut Host,
@@ -133,6 +138,8 @@ enum At {
     },
     Watching {
         until: Duration,
+        /// A state file that isn't there by then doesn't come any more.
+        latest: Duration,
         run: RunState,
         /// Until then a device without a free session is waited for.
         patience: Duration,
@@ -209,6 +216,10 @@ impl Run<'_> {
             if end != End::Done {
                 return Ok(end);
             }
+        }
+        let end = self.all_up(&program.lanes)?;
+        if end != End::Done {
+            return Ok(end);
         }
         self.sequence(&program.after)
     }
@@ -395,6 +406,7 @@ impl Run<'_> {
                 };
                 lane.at = At::Watching {
                     until: now + soak,
+                    latest: now + STATE_WITHIN,
                     run,
                     patience: now + PATIENCE,
                 };
@@ -449,12 +461,22 @@ impl Run<'_> {
                 (
                     At::Watching {
                         until,
+                        latest,
                         run,
                         patience,
                     },
                     Some(step),
                 ) if now >= *until => {
-                    let patience = *patience;
+                    let (latest, patience) = (*latest, *patience);
+                    if now < latest && self.comes_up(step, run)? {
+                        lane.at = At::Watching {
+                            until: now + LOOK_AGAIN,
+                            latest,
+                            run: run.clone(),
+                            patience,
+                        };
+                        continue;
+                    }
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
                         Some(error) => match self.without_session(step, patience)? {
@@ -521,12 +543,13 @@ impl Run<'_> {
     }
 }
 
-/// Lets a test hold kmsctl right before a step's effect, its intent durable, until the machine is cut off.
+/// Lets a test hold kmsctl right before a step's effect, its intent durable: until a file is there, or for good.
 #[cfg(feature = "failpoints")]
 fn hold_before(step: &StepId) {
     if std::env::var("KMSCTL_HOLD_BEFORE").is_ok_and(|held| held == step.0) {
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
+        let until = std::env::var_os("KMSCTL_HOLD_UNTIL").map(PathBuf::from);
+        while !until.as_ref().is_some_and(|path| path.exists()) {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

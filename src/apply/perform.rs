@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tmkms_core::log;
 use tmkms_core::state::SignState;
 
-use super::{At, Begun, Run, look};
+use super::{At, Begun, End, Progress, Run, STATE_WITHIN, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::unit_path::UnitPath;
@@ -17,7 +17,7 @@ use crate::inventory::{RunState, StateReading, UnitLink};
 use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
-use crate::plan::program::{Action, Step};
+use crate::plan::program::{Action, Lane, Step};
 use crate::render::drop_in::MARKER_SAYS;
 use crate::unit::UnitName;
 
@@ -267,6 +267,47 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What was watched may have ended again while the others were brought over: then it isn't done.
+    pub(super) fn all_up(&mut self, lanes: &[Lane]) -> Result<End> {
+        let mut failures = Vec::new();
+        for lane in lanes {
+            let mut progress = Progress::new(Some(&lane.signer), &lane.steps);
+            for step in &lane.steps {
+                let Action::Watch { unit, .. } = &step.action else {
+                    continue;
+                };
+                let run = self.host.services.run_state(unit)?;
+                if let Some(error) = not_running(unit, &run) {
+                    self.failed(&mut progress, step, error, &mut failures)?;
+                }
+            }
+        }
+        if failures.is_empty() {
+            return Ok(End::Done);
+        }
+        self.journal.sync()?;
+        Ok(End::Stopped {
+            failures,
+            interrupted: false,
+        })
+    }
+
+    /// Whether a watched unit still runs as it was started, and hasn't made each of its state files yet.
+    pub(super) fn comes_up(&mut self, step: &Step, before: &RunState) -> Result<bool> {
+        let Action::Watch { unit, files } = &step.action else {
+            return Ok(false);
+        };
+        let missing = |file: &ChainFile| {
+            let reading = discover::state(&*self.host.files, &file.state_file);
+            reading == StateReading::Missing
+        };
+        if !files.iter().any(missing) {
+            return Ok(false);
+        }
+        let run = self.host.services.run_state(unit)?;
+        Ok(run == *before && not_running(unit, &run).is_none())
+    }
+
     /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
     /// known to exist, and a start without them is refused.
     ///
@@ -342,6 +383,7 @@ impl Run<'_> {
         };
         Ok(Some(At::Watching {
             until: now + soak,
+            latest: now + STATE_WITHIN,
             run,
             patience,
         }))

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod broken;
+#[path = "../support/dice.rs"]
+mod dice;
 mod disk;
 mod fate;
 mod fleet;

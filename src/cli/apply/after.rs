@@ -211,17 +211,18 @@ fn by_hand(plan: &Plan) -> String {
     let mut out = String::new();
     for moving in plan.moves.iter().filter(|m| m.start) {
         let config = moving.new_config.display();
+        let [old, new] = [&moving.old, &moving.new].map(ManagedPath::fence);
+        // Both open, a boot would start both.
         ui::line(
             &mut out,
             format_args!(
-                "  systemctl stop {}; pgrep -af {config}  # nothing may be left on it",
+                "  touch {new} && systemctl stop {}; pgrep -af {config}  # nothing may be left on it",
                 moving.new
             ),
         );
-        let marker = ManagedPath::fence(&moving.old);
         ui::line(
             &mut out,
-            format_args!("  rm {marker} && systemctl start {}", moving.old),
+            format_args!("  rm -f {old} && systemctl start {}", moving.old),
         );
     }
     out
