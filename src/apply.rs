@@ -5,9 +5,12 @@
 //! the next event. What is so already is noted and passed over, which is all that resuming after a death needs. The
 //! loop decides nothing: the plan did.
 
+mod admission;
+mod lane;
 pub mod look;
 mod perform;
 pub mod sessions;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -15,16 +18,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use tmkms_core::config::KeyRef;
 
-use sessions::{Room, Sessions};
+use admission::Admitted;
+use lane::{At, Progress};
+use sessions::Sessions;
+use watch::{LOOK_AGAIN, PATIENCE, STATE_WITHIN};
 
 use crate::host::{Host, Ticket};
 use crate::inventory::RunState;
 use crate::journal::Record;
 use crate::journal::store::Writer;
 use crate::kms::tmkms::last_words;
-use crate::ledger::{Ledger, same_device};
+use crate::ledger::Ledger;
 use crate::plan::program::{Action, Lane, Program, Step, StepId};
 use crate::unit::UnitName;
 
@@ -98,11 +103,6 @@ impl Default for Settings {
     }
 }
 
-/// What tmkms may take from its start, which is all that systemd's job waits for, to having made its state file.
-const STATE_WITHIN: Duration = Duration::from_secs(5);
-/// How soon it is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 /// A program being performed.
 pub struct Run<'a> {
     pub host: &'a mut Host,
@@ -123,74 +123,6 @@ pub struct Run<'a> {
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
     pub changed: bool,
 }
-
-/// Where a lane stands.
-enum At {
-    /// Its next step may be looked at.
-    Next,
-    Job {
-        ticket: Ticket,
-        deadline: Duration,
-    },
-    /// Its next step waits for a session of its device.
-    Held {
-        until: Duration,
-    },
-    Watching {
-        until: Duration,
-        /// A state file that isn't there by then doesn't come any more.
-        latest: Duration,
-        run: RunState,
-        /// Until then a device without a free session is waited for.
-        patience: Duration,
-    },
-    Over,
-}
-
-struct Progress<'l> {
-    signer: Option<&'l str>,
-    /// What it starts, and the device that this needs a session of.
-    needs: Option<(UnitName, KeyRef)>,
-    steps: &'l [Step],
-    next: usize,
-    at: At,
-}
-
-impl<'l> Progress<'l> {
-    fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
-        Progress {
-            signer,
-            needs: None,
-            steps,
-            next: 0,
-            at: At::Next,
-        }
-    }
-
-    fn of(lane: &'l Lane) -> Self {
-        Progress {
-            needs: sessions::needs(lane),
-            ..Progress::new(Some(&lane.signer), &lane.steps)
-        }
-    }
-
-    /// Watched lanes leave their place to others: nothing of theirs is dark.
-    fn in_flight(&self) -> bool {
-        matches!(self.at, At::Next | At::Job { .. } | At::Held { .. })
-    }
-}
-
-/// Which lane may begin.
-enum Admitted {
-    /// The first that may, by its place.
-    Lane(usize),
-    /// None before a session of its device becomes free.
-    Later(Duration),
-    None,
-}
-
-/// How long a device without a free session is waited for.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What beginning a step came to.
 enum Begun {
@@ -289,50 +221,6 @@ impl Run<'_> {
         }
     }
 
-    /// The first lane that may begin now: no signer is stopped whose successor wouldn't find a session, unless time frees
-    /// none.
-    fn admitted(&self, waiting: &VecDeque<Progress<'_>>, active: &[Progress<'_>]) -> Admitted {
-        let now = self.host.clock.elapsed();
-        let mut later: Option<Duration> = None;
-        for (n, lane) in waiting.iter().enumerate() {
-            let Some((_, device)) = &lane.needs else {
-                return Admitted::Lane(n);
-            };
-            let coming = active.iter().filter(|l| l.in_flight());
-            let coming = coming.filter_map(|l| l.needs.as_ref());
-            let coming = coming.filter(|(_, other)| same_device(device, other));
-            let coming: BTreeSet<UnitName> = coming.map(|(unit, _)| unit.clone()).collect();
-            match self.sessions.room(device, &coming, now) {
-                Room::Now => return Admitted::Lane(n),
-                Room::Never if coming.is_empty() => return Admitted::Lane(n),
-                Room::Never => {}
-                Room::At(at) => later = Some(later.map_or(at, |l| l.min(at))),
-            }
-        }
-        later.map_or(Admitted::None, Admitted::Later)
-    }
-
-    /// Whether a start must wait for a session first; then the lane is held until one is free.
-    fn is_held(&self, lane: &mut Progress<'_>, step: &Step) -> bool {
-        let (Action::Start { .. }, Some((_, device))) = (&step.action, &lane.needs) else {
-            return false;
-        };
-        let now = self.host.clock.elapsed();
-        match self.sessions.room(device, &BTreeSet::new(), now) {
-            Room::At(until) => {
-                lane.at = At::Held { until };
-                true
-            }
-            Room::Now | Room::Never => false,
-        }
-    }
-
-    fn sleep_until(&self, at: Duration) -> Result<()> {
-        // A signal is seen within a second.
-        let left = at.saturating_sub(self.host.clock.elapsed());
-        self.host.clock.sleep(left.min(Duration::from_secs(1)))
-    }
-
     /// Passes over what is done already and writes the intents of what is ready; the lanes that are.
     fn look_at_all(
         &mut self,
@@ -400,7 +288,7 @@ impl Run<'_> {
             }
             Ok(Begun::Watching(run)) => {
                 // One that doesn't run is judged at once.
-                let soak = match perform::runs(&run) {
+                let soak = match watch::runs(&run) {
                     true => self.settings.soak,
                     false => Duration::ZERO,
                 };
