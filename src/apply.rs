@@ -112,6 +112,10 @@ pub struct Run<'a> {
     pub changed: bool,
 }
 
+/// What a started tmkms may take until its state file is there: systemd says that it runs before it has read its config.
+const FIRST_STATE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Where a lane stands.
 enum At {
     /// Its next step may be looked at.
@@ -122,6 +126,8 @@ enum At {
     },
     Watching {
         until: Duration,
+        /// A state file that isn't there yet is waited for until then.
+        limit: Duration,
         run: RunState,
     },
     Over,
@@ -304,6 +310,7 @@ impl Run<'_> {
             Ok(Begun::Watching(run)) => {
                 lane.at = At::Watching {
                     until: now + self.settings.soak,
+                    limit: now + self.settings.soak.max(FIRST_STATE),
                     run,
                 };
             }
@@ -352,7 +359,16 @@ impl Run<'_> {
                     let error = "systemd didn't end the job in time; see `systemctl list-jobs`";
                     self.failed(lane, step, error.into(), failures)?;
                 }
-                (At::Watching { until, run }, Some(step)) if now >= *until => {
+                (At::Watching { until, limit, run }, Some(step))
+                    if now >= *until && now < *limit && self.lacks_state(step) =>
+                {
+                    lane.at = At::Watching {
+                        until: now + LOOK_AGAIN,
+                        limit: *limit,
+                        run: run.clone(),
+                    };
+                }
+                (At::Watching { until, run, .. }, Some(step)) if now >= *until => {
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
                         Some(error) => self.failed(lane, step, error, failures)?,

@@ -242,6 +242,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether a watched unit runs and has yet to make a state file.
+    pub(super) fn lacks_state(&mut self, step: &Step) -> bool {
+        let Action::Watch { unit, files } = &step.action else {
+            return false;
+        };
+        let missing = |file: &ChainFile| {
+            discover::state(&*self.host.files, &file.state_file) == StateReading::Missing
+        };
+        files.iter().any(missing)
+            && (self.host.services.run_state(unit)).is_ok_and(|r| not_running(unit, &r).is_none())
+    }
+
     /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
     /// known to exist, and a start without them is refused.
     ///
