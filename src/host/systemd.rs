@@ -468,3 +468,22 @@ fn links(changes: Vec<(String, String, String)>, expected: &str) -> Result<Vec<P
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_found_by_its_name() {
+        let path = |name: &str| object_path(&name.parse().unwrap());
+        let folder = "/org/freedesktop/systemd1/unit/";
+        assert_eq!(
+            path("tmkms-01.v3.service"),
+            format!("{folder}tmkms_2d01_2ev3_2eservice")
+        );
+        assert_eq!(
+            path("1_a@b.service"),
+            format!("{folder}_31_5fa_40b_2eservice")
+        );
+    }
+}

@@ -54,3 +54,37 @@ impl<'a> Meetings<'a> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tmkms_core::config::KeyRef;
+
+    use super::*;
+
+    fn file(chain: &str, state: &str, connector: &str, key: u16) -> ChainFile {
+        let key = KeyRef::Yubihsm {
+            serial: None,
+            connector: connector.into(),
+            key,
+        };
+        ChainFile {
+            chain: chain.into(),
+            state_file: state.into(),
+            keys: vec![key],
+        }
+    }
+
+    #[test]
+    fn whoever_may_share_a_key_or_a_file_meets() {
+        let files = [
+            file("a-1", "/s/0", "usb", 1),
+            file("a-1", "/s/1", "tcp://127.0.0.1:1", 1),
+            file("b-1", "/s/2", "usb", 1),
+            file("b-1", "/s//0", "usb", 2),
+        ];
+        let meetings = Meetings::of(files.iter().enumerate());
+        assert_eq!(meetings.pairs(), BTreeSet::from([(0, 1), (0, 3)]));
+        let other = file("b-1", "/s/1", "usb", 1);
+        assert_eq!(meetings.with(&other), BTreeSet::from([1, 2]));
+    }
+}
