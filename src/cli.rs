@@ -2,6 +2,7 @@
 
 mod abandon;
 mod apply;
+mod check;
 mod completions;
 mod demo;
 mod heights;
@@ -19,7 +20,7 @@ mod watch;
 mod way_back;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -101,6 +102,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Judge tmkms configs by what their tmkms does with them, offline
+    Check(check::CheckArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -121,7 +124,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Check(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -182,17 +185,22 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), &cli.verb, ui)
+    on(|| cli.global.host(), cli.global.root.as_deref(), &cli.verb, ui)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli.verb, cli.global.ui())
+    on(|| Ok(host), None, &cli.verb, cli.global.ui())
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outcome {
+fn on(
+    host: impl FnOnce() -> anyhow::Result<Host>,
+    root: Option<&Path>,
+    verb: &Verb,
+    ui: Ui,
+) -> Outcome {
     match verb {
         Verb::Plan(args) => plan::run(&mut host()?, ui, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
@@ -203,6 +211,7 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outco
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Check(args) => check::run(host, root, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

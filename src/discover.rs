@@ -22,6 +22,7 @@ use crate::plan::{Move, Request};
 use crate::unit::UnitName;
 pub use links::Links;
 use signer::Binaries;
+pub use signer::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,27 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
         processes: processes(host)?,
         problems,
     })
+}
+
+/// Looks at how the host's units start tmkms, whatever the configs are like; with what can't be read as findings.
+///
+/// # Errors
+/// The service manager can't be asked at all.
+pub fn starts(host: &mut Host, versions: Versions) -> Result<(Vec<Start>, Vec<Finding>)> {
+    let path = host.services.unit_path()?;
+    let path = UnitPath::new(&*host.files, &path);
+    let links = Links::read(&*host.files, &path)?;
+    let mut problems = Vec::new();
+    let mut starts = Vec::new();
+    let mut binaries = Binaries::new(versions);
+    for unit in units::candidates(host, &path, &links, &mut problems)? {
+        match signer::start(host, &unit, &mut binaries) {
+            Ok(start) => starts.extend(start),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    problems.sort();
+    Ok((starts, problems))
 }
 
 /// Links that enable a signer's unit that isn't there: they start nothing. Other programs leave such links, too, and are

@@ -109,13 +109,14 @@ pub(super) fn find(text: &str, root: &Item) -> Vec<Range<usize>> {
     let mut walk = Walk::default();
     walk.item(root, false);
     walk.tokens.sort_by_key(|span| span.start);
+    let mut ends: Vec<usize> = walk.secrets.iter().map(|secret| secret.end).collect();
+    ends.sort_unstable();
     let beside_secret = |comment: &Range<usize>| {
         let line = text[..comment.start]
             .rfind('\n')
             .map_or(0, |newline| newline + 1);
-        walk.secrets
-            .iter()
-            .any(|secret| secret.end > line && secret.end <= comment.start)
+        let last = ends.partition_point(|end| *end <= comment.start);
+        last > 0 && ends[last - 1] > line
     };
     let comments = comments(text, &walk.tokens).into_iter();
     let hidden = comments
