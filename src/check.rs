@@ -40,13 +40,23 @@ impl Judged {
 pub fn judge(files: &dyn Files, path: &Path, directory: &Path, tmkms: &Tmkms) -> Judged {
     let bytes = match files.read(path) {
         Ok(bytes) => bytes,
-        Err(e) => return unread(path, Code::ConfigUnreadable, 0, format!("it can't be read: {e}")),
+        Err(e) => {
+            return unread(
+                path,
+                Code::ConfigUnreadable,
+                0,
+                format!("it can't be read: {e}"),
+            );
+        }
     };
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => {
             let sound = e.utf8_error().valid_up_to();
-            let lines = e.as_bytes()[..sound].iter().filter(|b| **b == b'\n').count();
+            let lines = e.as_bytes()[..sound]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             let message = format!("{tmkms} refuses this config: it isn't UTF-8");
             return unread(path, Code::ConfigInvalid, lines + 1, message);
         }

@@ -185,7 +185,12 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), cli.global.root.as_deref(), &cli.verb, ui)
+    on(
+        || cli.global.host(),
+        cli.global.root.as_deref(),
+        &cli.verb,
+        ui,
+    )
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,

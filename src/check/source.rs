@@ -49,13 +49,19 @@ impl Source {
             before.count() + 1
         };
         let first = column(span.start);
-        (first, column(span.end.min(start + line.len())).max(first + 1) - 1)
+        (
+            first,
+            column(span.end.min(start + line.len())).max(first + 1) - 1,
+        )
     }
 
     fn text_of_line(&self, at: usize) -> (usize, &str) {
         let number = self.line(at);
         let start = self.lines[number - 1].min(self.text.len());
-        let end = self.lines.get(number).map_or(self.text.len(), |next| next - 1);
+        let end = self
+            .lines
+            .get(number)
+            .map_or(self.text.len(), |next| next - 1);
         let line = self.text.get(start..end).unwrap_or_default();
         (start, line.trim_end_matches('\r'))
     }
@@ -92,7 +98,10 @@ fn outside_toml(line: &str) -> Option<Range<usize>> {
 fn hide(line: &str, hidden: &[Range<usize>], span: &Range<usize>, start: usize) -> Shown {
     let mut shown = String::new();
     let (mut from, mut marked) = (None, None);
-    let (first, last) = (span.start - start, span.end.saturating_sub(start).min(line.len()));
+    let (first, last) = (
+        span.start - start,
+        span.end.saturating_sub(start).min(line.len()),
+    );
     let mut at = 0;
     let mut pieces: Vec<(Range<usize>, bool)> = Vec::new();
     for secret in hidden {

@@ -87,7 +87,10 @@ pub fn run(
     let (asked, problems) = match args.configs.is_empty() {
         true => (discovered(&starts, args.tmkms, known)?, problems),
         // What is wrong with units is no matter of a config that was named.
-        false => (named(&args.configs, &starts, root, args.tmkms, known)?, Vec::new()),
+        false => (
+            named(&args.configs, &starts, root, args.tmkms, known)?,
+            Vec::new(),
+        ),
     };
     if asked.is_empty() && problems.is_empty() {
         return Err(Failure::refused(

@@ -50,7 +50,10 @@ pub struct Found {
 /// A judged config for a program.
 pub fn row(config: &Path, tmkms: &str, judged: &Judged) -> Row {
     let found = |placed: &Placed| {
-        let columns = placed.finding.line.map(|_| judged.source.columns(&placed.span));
+        let columns = placed
+            .finding
+            .line
+            .map(|_| judged.source.columns(&placed.span));
         Found {
             finding: placed.finding.clone(),
             column: columns.map(|(first, _)| first),
@@ -101,7 +104,10 @@ pub fn text(config: &Path, tmkms: &str, judged: &Judged) -> String {
         };
         line(&mut text, format_args!("{rendered}\n"));
     }
-    line(&mut text, format_args!("{}", summary(config, tmkms, judged)));
+    line(
+        &mut text,
+        format_args!("{}", summary(config, tmkms, judged)),
+    );
     text
 }
 
@@ -141,13 +147,18 @@ pub fn github(config: &Path, judged: &Judged) -> String {
         }
         let message = format!("{}\n{}", finding.message, finding.remedy);
         let (title, message) = (property(&finding.code.to_string()), data(&message));
-        line(&mut text, format_args!("::{command} {place},title={title}::{message}"));
+        line(
+            &mut text,
+            format_args!("::{command} {place},title={title}::{message}"),
+        );
     }
     text
 }
 
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {

@@ -37,15 +37,25 @@ pub fn check(version: &str, configs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<Str
 pub fn differs(row: &Value, verdict: Verdict) -> Option<String> {
     let starts = row["starts"].as_bool().unwrap();
     let findings = row["findings"].as_array().unwrap();
-    let blocks: Vec<&Value> = findings.iter().filter(|f| f["severity"] == "block").collect();
+    let blocks: Vec<&Value> = findings
+        .iter()
+        .filter(|f| f["severity"] == "block")
+        .collect();
     let panics_later = |finding: &&Value| {
-        finding["code"] == "protocol-refused" && finding["message"].as_str().unwrap().contains("as soon as a validator")
+        finding["code"] == "protocol-refused"
+            && finding["message"]
+                .as_str()
+                .unwrap()
+                .contains("as soon as a validator")
     };
     let starts = starts || (!blocks.is_empty() && blocks.iter().all(panics_later));
     if starts == verdict.starts() {
         return None;
     }
-    let words: Vec<String> = blocks.iter().map(|b| format!("{}: {}", b["code"], b["message"])).collect();
+    let words: Vec<String> = blocks
+        .iter()
+        .map(|b| format!("{}: {}", b["code"], b["message"]))
+        .collect();
     Some(format!("tmkms {verdict}, and check says {words:?}"))
 }
 
@@ -55,7 +65,10 @@ fn check_says_of_every_config_what_each_tmkms_did() {
     let recorded = corpus::recorded();
     assert!(configs.len() >= 120, "{}", configs.len());
     let names = |map: Vec<&String>| map.into_iter().cloned().collect::<Vec<_>>();
-    assert_eq!(names(configs.keys().collect()), names(recorded.keys().collect()));
+    assert_eq!(
+        names(configs.keys().collect()),
+        names(recorded.keys().collect())
+    );
     let mut wrong = String::new();
     for (at, version) in VERSIONS.iter().enumerate() {
         let rows = check(version, &configs);

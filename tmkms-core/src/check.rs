@@ -17,7 +17,7 @@ mod schema;
 mod syntax;
 mod validators;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -142,7 +142,10 @@ impl fmt::Display for Unread {
 
 /// What a remark is about; each is a code of kmsctl's findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "kmsctl's docs/findings.md says what each means")]
+#[expect(
+    missing_docs,
+    reason = "kmsctl's docs/findings.md says what each means"
+)]
 pub enum Kind {
     ConfigInvalid,
     FieldUnknown,
@@ -226,6 +229,7 @@ pub fn check(text: &str, tmkms: &Tmkms, disk: &dyn Disk) -> Vec<Remark> {
         tmkms,
         disk,
         remarks: Vec::new(),
+        said: BTreeMap::new(),
     };
     match (read::document(text), Config::parse(text)) {
         (Ok(document), Ok(config)) => {
@@ -267,7 +271,11 @@ struct Case<'a> {
     tmkms: &'a Tmkms,
     disk: &'a dyn Disk,
     remarks: Vec<Remark>,
+    said: BTreeMap<(Kind, Effect), usize>,
 }
+
+/// Of one kind no more is said: a config with more is no config, and the verdict is the same.
+const MOST: usize = 100;
 
 impl Case<'_> {
     fn say(
@@ -278,6 +286,11 @@ impl Case<'_> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        let said = self.said.entry((kind, effect)).or_insert(0);
+        *said += 1;
+        if *said > MOST {
+            return;
+        }
         self.remarks.push(Remark {
             kind,
             effect,

@@ -14,13 +14,13 @@ mod tables;
 use std::fmt;
 use std::ops::Range;
 
+use crate::text::Lines;
 pub use key_ref::KeyRef;
 pub use providers::{
     Adapter, Auth, FortanixKey, Fortanixdsm, KeyType, Ledgertm, Softsign, SoftsignFormat, Yubihsm,
     YubihsmKey,
 };
 pub use secrets::{PLACEHOLDER, redacted, secret_spans};
-use crate::text::Lines;
 pub use tables::{Chain, KeyFormat, Validator};
 
 /// A value together with where it stands in the text it was read from.

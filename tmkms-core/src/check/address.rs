@@ -49,7 +49,9 @@ pub(super) fn parse(text: &str, minor: u64) -> Result<Address, String> {
     }
     let scheme = scheme.to_ascii_lowercase();
     if scheme != "tcp" && scheme != "unix" {
-        return Err(format!("it begins with {scheme}:, and tmkms knows tcp:// and unix://"));
+        return Err(format!(
+            "it begins with {scheme}:, and tmkms knows tcp:// and unix://"
+        ));
     }
     let Some(rest) = rest.strip_prefix("//") else {
         return match scheme.as_str() {
@@ -67,7 +69,7 @@ pub(super) fn parse(text: &str, minor: u64) -> Result<Address, String> {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
     };
-    let (host, port) = host_and_port_of(host_and_port)?;
+    let (host, port) = host_and_port_of(host_and_port, minor)?;
     let user_name = user.and_then(|u| u.split(':').next()).unwrap_or_default();
     let has_user = user.is_some_and(|u| !u.is_empty());
     if host.is_empty() && (has_user || port.is_some()) {
@@ -97,7 +99,7 @@ pub(super) fn parse(text: &str, minor: u64) -> Result<Address, String> {
 }
 
 /// A host, and its port: none without a colon, no number after an idle one.
-fn host_and_port_of(text: &str) -> Result<(&str, Option<Option<u16>>), String> {
+fn host_and_port_of(text: &str, minor: u64) -> Result<(&str, Option<Option<u16>>), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inner, after) = rest
@@ -117,11 +119,13 @@ fn host_and_port_of(text: &str) -> Result<(&str, Option<Option<u16>>), String> {
             None => (text, None),
         },
     };
+    // The bar was forbidden later than the others.
     let forbidden = |c: char| {
         matches!(
             c,
-            '\0' | ' ' | '#' | '/' | '<' | '>' | '?' | '@' | '\\' | '^' | '|'
-        ) || (matches!(c, '[' | ']' | ':') && !text.starts_with('['))
+            '\0' | ' ' | '#' | '/' | '<' | '>' | '?' | '@' | '\\' | '^'
+        ) || (c == '|' && minor > 12)
+            || (matches!(c, '[' | ']' | ':') && !text.starts_with('['))
     };
     if let Some(bad) = host.chars().find(|c| forbidden(*c)) {
         return Err(format!("its host has {bad:?} in it"));

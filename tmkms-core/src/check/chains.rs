@@ -58,7 +58,12 @@ pub(super) fn judge(case: &mut Case<'_>, config: &Config) {
 fn chain_id(case: &mut Case<'_>, place: &Spanned<String>) {
     if let Err(error) = place.value.parse::<ChainId>() {
         let message = format!("tmkms refuses this chain id: {error}");
-        case.refuse(Kind::ChainIdRefused, &place.span, message, "write the chain's own id");
+        case.refuse(
+            Kind::ChainIdRefused,
+            &place.span,
+            message,
+            "write the chain's own id",
+        );
     }
 }
 
@@ -73,7 +78,10 @@ fn plain(path: &str) -> String {
 
 fn state_file(case: &mut Case<'_>, chain: &Chain) {
     let path = chain.state_file_or_default();
-    let span = chain.state_file.as_ref().map_or(&chain.id.span, |f| &f.span);
+    let span = chain
+        .state_file
+        .as_ref()
+        .map_or(&chain.id.span, |f| &f.span);
     if let Some(file) = &chain.state_file {
         case.home("state_file", file);
     }
@@ -119,6 +127,7 @@ fn unsound(case: &mut Case<'_>, path: &str, span: &std::ops::Range<usize>, bytes
         StateError::DuplicateField { field } => {
             !own.contains(&field.as_str()) && field != "block_id.parts"
         }
+        StateError::NotAnObject => is_row(bytes),
         _ => false,
     };
     let (effect, does) = match taken {
@@ -128,6 +137,19 @@ fn unsound(case: &mut Case<'_>, path: &str, span: &std::ops::Range<usize>, bytes
     let message = format!("{path}: {error}; {} {does}", case.tmkms);
     let remedy = "find out what wrote it; never delete a state file to get a signer up";
     case.say(Kind::StateRefused, effect, span, message, remedy);
+}
+
+/// An array of the four values, which a derived reader takes as well as an object.
+fn is_row(bytes: &[u8]) -> bool {
+    let Ok([height, round, step, block_id]) =
+        serde_json::from_slice::<[serde_json::Value; 4]>(bytes)
+    else {
+        return false;
+    };
+    let object = serde_json::json!({
+        "height": height, "round": round, "step": step, "block_id": block_id,
+    });
+    SignState::parse(object.to_string().as_bytes()).is_ok()
 }
 
 fn missing(case: &mut Case<'_>, path: &str, span: &std::ops::Range<usize>) {
@@ -149,7 +171,8 @@ fn missing(case: &mut Case<'_>, path: &str, span: &std::ops::Range<usize>) {
         let remedy = "right for a chain that this key never signed; else correct the path";
         case.warn(Kind::StateMissing, span, message, remedy);
     } else {
-        let message = format!("tmkms can't make the state file: there is no folder {folder}, and it exits");
+        let message =
+            format!("tmkms can't make the state file: there is no folder {folder}, and it exits");
         let remedy = "correct the path, or make the folder for tmkms' user";
         case.refuse(Kind::StateRefused, span, message, remedy);
     }
@@ -157,5 +180,9 @@ fn missing(case: &mut Case<'_>, path: &str, span: &std::ops::Range<usize>) {
 
 /// The ids that have a `[[chain]]`.
 pub(super) fn known(config: &Config) -> std::collections::BTreeSet<&str> {
-    config.chains.iter().map(|c: &config::Chain| c.id.value.as_str()).collect()
+    config
+        .chains
+        .iter()
+        .map(|c: &config::Chain| c.id.value.as_str())
+        .collect()
 }

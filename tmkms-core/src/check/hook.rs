@@ -27,14 +27,20 @@ fn outcome(item: &Item) -> (Effect, &'static str) {
     };
     let known = |name: &str| matches!(name, "cmd" | "timeout_secs" | "fail_closed");
     if hook.iter().any(|(name, _)| !known(name)) {
-        return (Effect::Refuses, "a `state_hook` has a field that tmkms refuses");
+        return (
+            Effect::Refuses,
+            "a `state_hook` has a field that tmkms refuses",
+        );
     }
     let timeout = hook.get("timeout_secs").map(Item::as_integer);
     if timeout.is_some_and(|seconds| seconds.is_none_or(|s| s < 0)) {
         return (Effect::Refuses, "`timeout_secs` isn't a number of seconds");
     }
     let Some(fail_closed) = hook.get("fail_closed").and_then(Item::as_bool) else {
-        return (Effect::Refuses, "a `state_hook` has no `fail_closed`, true or false");
+        return (
+            Effect::Refuses,
+            "a `state_hook` has no `fail_closed`, true or false",
+        );
     };
     let Some(cmd) = hook.get("cmd").and_then(Item::as_array) else {
         return (Effect::Refuses, "a `state_hook` has no list as `cmd`");

@@ -19,18 +19,35 @@ fn named(config: &Config) -> Vec<(&Spanned<String>, KeyType, String)> {
     let mut named = Vec::new();
     for key in &config.softsign {
         let which = format!("file {}", key.path.value);
-        named.extend(key.chain_ids.iter().map(|c| (c, key.key_type, which.clone())));
+        named.extend(
+            key.chain_ids
+                .iter()
+                .map(|c| (c, key.key_type, which.clone())),
+        );
     }
     for key in config.yubihsm.iter().flat_map(|hsm| &hsm.keys) {
         let which = format!("YubiHSM {}", key.key);
-        named.extend(key.chain_ids.iter().map(|c| (c, key.key_type, which.clone())));
+        named.extend(
+            key.chain_ids
+                .iter()
+                .map(|c| (c, key.key_type, which.clone())),
+        );
     }
     for ledger in &config.ledgertm {
-        named.extend(ledger.chain_ids.iter().map(|c| (c, KeyType::Consensus, "Ledger".to_owned())));
+        named.extend(
+            ledger
+                .chain_ids
+                .iter()
+                .map(|c| (c, KeyType::Consensus, "Ledger".to_owned())),
+        );
     }
     for key in config.fortanixdsm.iter().flat_map(|dsm| &dsm.signing_keys) {
         let which = format!("Fortanix {}", key.key.value);
-        named.extend(key.chain_ids.iter().map(|c| (c, key.key_type, which.clone())));
+        named.extend(
+            key.chain_ids
+                .iter()
+                .map(|c| (c, key.key_type, which.clone())),
+        );
     }
     named
 }
@@ -41,12 +58,23 @@ fn chains(case: &mut Case<'_>, config: &Config) {
     for (chain, key_type, which) in named(config) {
         let account = key_type == KeyType::Account;
         if !chains.contains(chain.value.as_str()) {
-            let message = format!("a key names {}, which has no [[chain]], and tmkms exits", chain.value);
+            let message = format!(
+                "a key names {}, which has no [[chain]], and tmkms exits",
+                chain.value
+            );
             let remedy = "add the [[chain]], or take the id out of `chain_ids`";
             case.refuse(Kind::ChainUnknown, &chain.span, message, remedy);
         } else if !seen.insert((chain.value.as_str(), account, which)) {
-            let message = format!("the same key is loaded twice for {}, and tmkms exits: duplicate key", chain.value);
-            case.refuse(Kind::ProviderRefused, &chain.span, message, "name the chain once");
+            let message = format!(
+                "the same key is loaded twice for {}, and tmkms exits: duplicate key",
+                chain.value
+            );
+            case.refuse(
+                Kind::ProviderRefused,
+                &chain.span,
+                message,
+                "name the chain once",
+            );
         }
     }
 }
@@ -62,7 +90,10 @@ fn served(case: &mut Case<'_>, config: &Config) {
     for chain in &config.chains {
         match keys.get(chain.id.value.as_str()).map(Vec::as_slice) {
             None => {
-                let message = format!("no consensus key names {}: tmkms starts, and can't sign a vote", chain.id.value);
+                let message = format!(
+                    "no consensus key names {}: tmkms starts, and can't sign a vote",
+                    chain.id.value
+                );
                 let remedy = "put the id into the `chain_ids` of its key";
                 case.warn(Kind::KeyMissing, &chain.id.span, message, remedy);
             }
@@ -87,13 +118,17 @@ fn softsign(case: &mut Case<'_>, config: &Config) {
         if key.key_type == KeyType::Consensus {
             consensus += 1;
             if consensus > 1 {
-                let message = "a second softsign consensus key: tmkms takes only one in a process, and exits";
+                let message =
+                    "a second softsign consensus key: tmkms takes only one in a process, and exits";
                 let remedy = "run the second from a config and a unit of its own";
                 case.refuse(Kind::ProviderRefused, &key.path.span, message, remedy);
             }
         }
         if let Err(why) = loads(case, key) {
-            let message = format!("tmkms can't load the key file {}, and exits: {why}", key.path.value);
+            let message = format!(
+                "tmkms can't load the key file {}, and exits: {why}",
+                key.path.value
+            );
             let remedy = "put the key there in the form that `key_format` says (base64 where it says nothing)";
             case.refuse(Kind::KeyFileRefused, &key.path.span, message, remedy);
         }
@@ -106,10 +141,12 @@ fn loads(case: &Case<'_>, key: &Softsign) -> Result<(), Wrong> {
     }
     let bytes = case.disk.read(&key.path.value).map_err(Wrong::Unread)?;
     match (key.key_type, key.key_format) {
-        (KeyType::Account, _) => key_file::account(&bytes),
-        (KeyType::Consensus, SoftsignFormat::Json) => key_file::json(&bytes),
+        (KeyType::Account, _) => key_file::account(&bytes, case.tmkms.minor()),
+        (KeyType::Consensus, SoftsignFormat::Json) => key_file::json(&bytes, case.tmkms.minor()),
         // 0.15 also reads the expanded key, alone or with its public half.
-        (KeyType::Consensus, _) if case.tmkms.minor() >= 15 => key_file::base64(&bytes, &[32, 64, 96]),
+        (KeyType::Consensus, _) if case.tmkms.minor() >= 15 => {
+            key_file::base64(&bytes, &[32, 64, 96])
+        }
         (KeyType::Consensus, _) => key_file::base64(&bytes, &[32]),
     }
 }
@@ -122,22 +159,26 @@ fn yubihsm(case: &mut Case<'_>, config: &Config) {
         case.refuse(Kind::ProviderRefused, &span, message, remedy);
     }
     for hsm in &config.yubihsm {
-        let span = place(hsm).unwrap_or_default();
         // The device is only opened for its first key.
         let used = !hsm.keys.is_empty();
         serial(case, hsm, used);
-        adapter(case, hsm, used, &span);
+        adapter(case, hsm, used);
         if let Some(file) = &hsm.auth.password_file {
             case.home("password_file", file);
             let text = match case.disk.read(&file.value) {
-                Ok(bytes) if std::str::from_utf8(&bytes).is_err() => Err("it isn't UTF-8".to_owned()),
+                Ok(bytes) if std::str::from_utf8(&bytes).is_err() => {
+                    Err("it isn't UTF-8".to_owned())
+                }
                 Ok(_) => Ok(()),
                 Err(why) => Err(why.to_string()),
             };
             if let Err(why) = text
                 && used
             {
-                let message = format!("tmkms can't read the password file {}, and exits: {why}", file.value);
+                let message = format!(
+                    "tmkms can't read the password file {}, and exits: {why}",
+                    file.value
+                );
                 let remedy = "put it there, readable for tmkms' user and for nobody else";
                 case.refuse(Kind::PasswordFileRefused, &file.span, message, remedy);
             }
@@ -154,14 +195,18 @@ fn serial(case: &mut Case<'_>, hsm: &Yubihsm, used: bool) {
     let Some(serial) = &hsm.serial_number else {
         return;
     };
-    let sound = serial.value.len() == 10
-        && serial.value.bytes().all(|b| b.is_ascii_digit())
-        && serial.value.parse::<u32>().is_ok();
+    let sound = serial.value.len() == 10 && serial.value.parse::<u32>().is_ok();
     if !sound && used {
         let message = "tmkms panics on this serial number: it takes ten digits, up to 4294967295 (the guides' example \
                        9876543210 is past that)";
         let remedy = "write the device's own: `yubihsm-shell -a get-device-info`, with zeros in front to make ten digits";
-        case.say(Kind::SerialRefused, Effect::Panics, &serial.span, message, remedy);
+        case.say(
+            Kind::SerialRefused,
+            Effect::Panics,
+            &serial.span,
+            message,
+            remedy,
+        );
     } else if let Adapter::Http { .. } = hsm.adapter {
         let message = "over http tmkms doesn't compare the serial number with the device's: any HSM behind the connector \
                        will do";
@@ -170,7 +215,7 @@ fn serial(case: &mut Case<'_>, hsm: &Yubihsm, used: bool) {
     }
 }
 
-fn adapter(case: &mut Case<'_>, hsm: &Yubihsm, used: bool, _span: &std::ops::Range<usize>) {
+fn adapter(case: &mut Case<'_>, hsm: &Yubihsm, used: bool) {
     let Adapter::Http { addr } = &hsm.adapter else {
         return;
     };
@@ -183,7 +228,13 @@ fn adapter(case: &mut Case<'_>, hsm: &Yubihsm, used: bool, _span: &std::ops::Ran
         Ok(super::Address::Unix { .. }) if used => {
             let message = "tmkms panics on a Unix socket as the connector's address";
             let remedy = "write tcp://127.0.0.1:12345";
-            case.say(Kind::AddressRefused, Effect::Panics, &addr.span, message, remedy);
+            case.say(
+                Kind::AddressRefused,
+                Effect::Panics,
+                &addr.span,
+                message,
+                remedy,
+            );
         }
         Ok(_) => {}
     }

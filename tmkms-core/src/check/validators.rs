@@ -29,7 +29,12 @@ pub(super) fn judge(case: &mut Case<'_>, text: &str, config: &Config) {
                 validator.chain_id.value
             );
             let remedy = "add the [[chain]], or correct the id";
-            case.refuse(Kind::ChainUnknown, &validator.chain_id.span, message, remedy);
+            case.refuse(
+                Kind::ChainUnknown,
+                &validator.chain_id.span,
+                message,
+                remedy,
+            );
         }
         address_of(case, validator);
         protocol(case, validator);
@@ -53,7 +58,10 @@ pub(super) fn judge(case: &mut Case<'_>, text: &str, config: &Config) {
     }
     for chain in &config.chains {
         if !config.validators.is_empty() && !served.contains_key(chain.id.value.as_str()) {
-            let message = format!("no [[validator]] asks for {}: it is never signed", chain.id.value);
+            let message = format!(
+                "no [[validator]] asks for {}: it is never signed",
+                chain.id.value
+            );
             let remedy = "add its [[validator]], or take the chain out; its state file stays";
             case.warn(Kind::ChainUnserved, &chain.id.span, message, remedy);
         }
@@ -79,7 +87,8 @@ fn address_of(case: &mut Case<'_>, validator: &Validator) {
         }
         Ok(Address::Unix { path, host }) => {
             if !host.is_empty() || path.is_empty() {
-                let message = format!("tmkms takes {path:?} as the socket's path and passes over {host:?}");
+                let message =
+                    format!("tmkms takes {path:?} as the socket's path and passes over {host:?}");
                 let remedy = "write unix:// and the whole path, with three slashes";
                 case.warn(Kind::AddressOdd, &addr.span, message, remedy);
             }
@@ -95,18 +104,31 @@ fn address_of(case: &mut Case<'_>, validator: &Validator) {
 fn identity(case: &mut Case<'_>, validator: &Validator) {
     // Without a second try the failure is the process's end.
     let (effect, does) = match validator.reconnect {
-        true => (Effect::Trap, "it starts, and tries again every second for ever"),
+        true => (
+            Effect::Trap,
+            "it starts, and tries again every second for ever",
+        ),
         false => (Effect::Refuses, "with `reconnect = false` it exits"),
     };
     let Some(path) = &validator.secret_key else {
         let message = format!("tmkms can't dial a tcp validator without `secret_key`: {does}");
-        let remedy = "name the identity key's file in `secret_key`; `tmkms softsign keygen` makes one";
-        case.say(Kind::IdentityKey, effect, &validator.addr.span, message, remedy);
+        let remedy =
+            "name the identity key's file in `secret_key`; `tmkms softsign keygen` makes one";
+        case.say(
+            Kind::IdentityKey,
+            effect,
+            &validator.addr.span,
+            message,
+            remedy,
+        );
         return;
     };
     case.home("secret_key", path);
     if let Err(why) = read_key(case, path, &[32]) {
-        let message = format!("the identity key {} is of no use: {why}; {does}", path.value);
+        let message = format!(
+            "the identity key {} is of no use: {why}; {does}",
+            path.value
+        );
         let remedy = "put it there, readable for tmkms' user, as 32 bytes in base64";
         case.say(Kind::IdentityKey, effect, &path.span, message, remedy);
     }
@@ -122,7 +144,10 @@ fn protocol(case: &mut Case<'_>, validator: &Validator) {
     let span = given.map_or(&validator.addr.span, |p| &p.span);
     let spoken = match given.map(|p| p.value.parse::<ProtocolVersion>()) {
         Some(Err(_)) => {
-            let message = format!("{} doesn't know this protocol version and refuses it", case.tmkms);
+            let message = format!(
+                "{} doesn't know this protocol version and refuses it",
+                case.tmkms
+            );
             case.refuse(Kind::ProtocolRefused, span, message, speaks(case));
             return;
         }
@@ -140,23 +165,39 @@ fn protocol(case: &mut Case<'_>, validator: &Validator) {
                 "{} takes {words}, and panics in a loop as soon as a validator answers",
                 case.tmkms
             );
-            case.say(Kind::ProtocolRefused, Effect::Panics, span, message, speaks(case));
+            case.say(
+                Kind::ProtocolRefused,
+                Effect::Panics,
+                span,
+                message,
+                speaks(case),
+            );
         }
         Some(Support::Works) if case.tmkms.minor() == 15 => match spoken {
             Some(ProtocolVersion::V0_34) => {
-                let message = format!("{} calls v0.34 deprecated; it signs the same as with v0.38", case.tmkms);
+                let message = format!(
+                    "{} calls v0.34 deprecated; it signs the same as with v0.38",
+                    case.tmkms
+                );
                 let remedy = "keep it as long as the way back may lead to 0.14 or older, which know no v0.38";
                 case.tell(Kind::ProtocolDeprecated, span, message, remedy);
             }
             _ => {
-                let message = format!("tmkms 0.14 and older refuse {words}: this config has no way back to them");
+                let message = format!(
+                    "tmkms 0.14 and older refuse {words}: this config has no way back to them"
+                );
                 let remedy = "write v0.34 where the way back matters; 0.15 signs the same with it";
                 case.tell(Kind::ProtocolOneWay, span, message, remedy);
             }
         },
         Some(Support::Works) => {
-            if matches!(spoken, Some(ProtocolVersion::Legacy | ProtocolVersion::V0_33)) {
-                let message = format!("{words} is only known to tmkms 0.12 and older, and to Tendermint before 0.34");
+            if matches!(
+                spoken,
+                Some(ProtocolVersion::Legacy | ProtocolVersion::V0_33)
+            ) {
+                let message = format!(
+                    "{words} is only known to tmkms 0.12 and older, and to Tendermint before 0.34"
+                );
                 let remedy = "v0.34 for anything newer, CometBFT 0.38 included";
                 case.tell(Kind::ProtocolDeprecated, span, message, remedy);
             }
@@ -176,7 +217,10 @@ fn speaks(case: &Case<'_>) -> String {
 
 fn height(case: &mut Case<'_>, validator: &Validator) {
     if let Some(height) = &validator.max_height {
-        let message = format!("tmkms signs up to height {} and nothing above it", height.value);
+        let message = format!(
+            "tmkms signs up to height {} and nothing above it",
+            height.value
+        );
         let remedy = "take it out once the chain goes on";
         case.tell(Kind::MaxHeight, &height.span, message, remedy);
     }
