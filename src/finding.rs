@@ -1,5 +1,7 @@
 //! Findings: checked facts worth telling, each with a stable code, its place, and what to do about it.
 
+pub mod about;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -149,9 +151,25 @@ pub enum Code {
 }
 
 impl Code {
-    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
+    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off. What kmsctl knows of a
+    /// tmkms may be overruled, since a tmkms may be built differently; what it knows of state files may not.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown | Code::VersionUnknown)
+        matches!(
+            self,
+            Code::StateUnknown
+                | Code::VersionUnknown
+                | Code::FieldUnknown
+                | Code::ChainIdRefused
+                | Code::ChainRepeated
+                | Code::ChainUnknown
+                | Code::AddressRefused
+                | Code::ProviderRefused
+                | Code::SerialRefused
+                | Code::KeyFileRefused
+                | Code::PasswordFileRefused
+                | Code::IdentityKey
+                | Code::StateHook
+        )
     }
 }
 

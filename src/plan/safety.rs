@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// What the tmkms that will run each new unit refuses in its config, where its version is known.
+    pub refused: BTreeMap<UnitName, Vec<Finding>>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
 }
@@ -90,6 +92,7 @@ pub fn judge(
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
+    findings.extend(configs(&case, &findings));
     findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
@@ -134,6 +137,24 @@ pub fn judge(
     };
     plan.id = plan.compute_id();
     plan
+}
+
+/// The new configs as their tmkms will see them, but for what another check said already.
+fn configs(case: &Case<'_>, said: &[Finding]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for moving in case.moves {
+        let known = |code: Code| {
+            let mut said = said.iter();
+            said.any(|f| f.code == code && f.signer.as_ref() == Some(&moving.signer))
+        };
+        let refused = case.around.refused.get(&moving.new).into_iter().flatten();
+        for finding in refused {
+            if finding.code != Code::StateRefused || !known(Code::StateUnreadable) {
+                findings.push(finding.clone().of(&moving.signer));
+            }
+        }
+    }
+    findings
 }
 
 fn units(case: &Case<'_>) -> Vec<Finding> {

@@ -148,7 +148,7 @@ fn collect(
 }
 
 /// What versions do with configs, a few at a time.
-fn verdicts(version: &str, configs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Verdict> {
+pub fn verdicts(version: &str, configs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Verdict> {
     let tmkms = binary(version);
     let all: Vec<(&String, &Vec<u8>)> = configs.iter().collect();
     let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));

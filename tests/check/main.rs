@@ -8,4 +8,6 @@ mod bad_input;
 mod corpus;
 #[cfg(feature = "lab")]
 mod live;
+#[cfg(feature = "lab")]
+mod mutated;
 mod recorded;

@@ -47,6 +47,15 @@ impl Tmkms {
         }
     }
 
+    /// A tmkms whose features aren't known: one that runs the old config was built with what that needs.
+    pub fn any(version: TmkmsVersion) -> Tmkms {
+        let features = Feature::ALL.iter().map(|(_, feature)| *feature);
+        Tmkms {
+            version,
+            features: features.collect(),
+        }
+    }
+
     /// Whether kmsctl knows what this version does.
     pub fn is_known(&self) -> bool {
         self.version.major == 0 && (10..=15).contains(&self.version.minor)
