@@ -1,10 +1,10 @@
 //! A config's text as it may be shown: a line at a time, secrets hidden.
 //!
-//! Of a text that isn't TOML nothing but what stands before a `=` is shown: where its secrets are can't be said.
+//! Of a text that isn't TOML nothing but the names of tmkms' own fields is shown: where its secrets are can't be said.
 
 use std::ops::Range;
 
-use tmkms_core::config::{PLACEHOLDER, secret_spans};
+use tmkms_core::config::{PLACEHOLDER, is_field, secret_spans};
 
 /// No line is shown at greater length.
 const WIDEST: usize = 240;
@@ -86,12 +86,17 @@ impl Source {
     }
 }
 
-/// What of a line is hidden where the text isn't TOML: all that follows the first `=`.
+/// What of a line is hidden where the text isn't TOML: all that follows the first `=`. None where the whole line is: it
+/// may stand within a string, unless it begins with a field's name or is a table's header.
 fn outside_toml(line: &str) -> Option<Range<usize>> {
-    match line.find('=') {
-        Some(at) => Some(at + 1..line.len()),
-        None if line.trim_start().starts_with('[') => Some(line.len()..line.len()),
-        None => None,
+    let known = |path: &str| path.split('.').all(|name| is_field(name.trim()));
+    match line.split_once('=') {
+        Some((name, _)) => known(name).then_some(name.len() + 1..line.len()),
+        None => {
+            let header = line.trim().trim_start_matches('[').trim_end_matches(']');
+            let is_header = line.trim_start().starts_with('[') && known(header);
+            is_header.then_some(line.len()..line.len())
+        }
     }
 }
 

@@ -119,7 +119,7 @@ pub fn summary(config: &Path, tmkms: &str, judged: &Judged) -> String {
     };
     let verdict = match judged.starts() {
         true => "would start",
-        false => "would not start, or panic",
+        false => "would not run",
     };
     let mut rest = String::new();
     for (severity, noun) in [(Severity::Block, "error"), (Severity::Warn, "warning")] {

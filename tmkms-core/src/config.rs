@@ -20,7 +20,7 @@ pub use providers::{
     Adapter, Auth, FortanixKey, Fortanixdsm, KeyType, Ledgertm, Softsign, SoftsignFormat, Yubihsm,
     YubihsmKey,
 };
-pub use secrets::{PLACEHOLDER, redacted, secret_spans};
+pub use secrets::{PLACEHOLDER, is_field, redacted, secret_spans};
 pub use tables::{Chain, KeyFormat, Validator};
 
 /// A value together with where it stands in the text it was read from.

@@ -85,6 +85,11 @@ pub fn secret_spans(text: &str) -> Result<Vec<Range<usize>>, ConfigError> {
     Ok(find(text, read::document(text)?.as_item()))
 }
 
+/// Whether some tmkms has a field of this name: such a name tells nothing, where any other may be part of a secret.
+pub fn is_field(name: &str) -> bool {
+    PUBLIC.contains(&name) || matches!(name, "password" | "api_key")
+}
+
 /// Returns the text with each span replaced by `"<secret>"`, which leaves a config a valid one.
 ///
 /// Spans that overlap are replaced as one, and one that splits a character hides all of it.
