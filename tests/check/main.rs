@@ -3,6 +3,7 @@
 //! The verdicts in `verdicts.txt` are theirs: `tests/lab/oracle --record` runs them again and writes the file. With the
 //! lab, some are run live here; `tests/lab/oracle` runs all of them, and mutated configs as well.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stderr, reason = "--nocapture shows what was measured")]
 
 mod bad_input;
 mod corpus;
