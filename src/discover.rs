@@ -6,6 +6,7 @@
 mod links;
 mod pulls;
 mod signer;
+mod start;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use crate::plan::{Move, Request};
 use crate::unit::UnitName;
 pub use links::Links;
 use signer::Binaries;
-pub use signer::Start;
+pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub fn starts(host: &mut Host, versions: Versions) -> Result<(Vec<Start>, Vec<Fi
     let mut starts = Vec::new();
     let mut binaries = Binaries::new(versions);
     for unit in units::candidates(host, &path, &links, &mut problems)? {
-        match signer::start(host, &unit, &mut binaries) {
+        match start::start(host, &unit, &mut binaries) {
             Ok(start) => starts.extend(start),
             Err(problem) => problems.push(*problem),
         }

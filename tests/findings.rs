@@ -1,7 +1,5 @@
 //! `docs/findings.md` says of every code what the code says.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use kmsctl::finding::{Code, about};
 use snapbox::{Assert, Data, IntoData};
 

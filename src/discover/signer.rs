@@ -33,7 +33,7 @@ impl Binaries {
         }
     }
 
-    fn about(
+    pub(super) fn about(
         &mut self,
         host: &mut Host,
         program: &Path,
@@ -86,7 +86,7 @@ pub fn read(
     })
 }
 
-fn finding(code: Code, message: impl Into<String>, signer: String) -> Finding {
+pub(super) fn finding(code: Code, message: impl Into<String>, signer: String) -> Finding {
     Finding::block(code, message).of(signer)
 }
 
@@ -150,14 +150,14 @@ fn from_view(
 }
 
 /// How a unit starts tmkms.
-struct Command {
-    argv: Vec<String>,
+pub(super) struct Command {
+    pub(super) argv: Vec<String>,
     variables: Variables,
     file_variables: Variables,
 }
 
 impl Command {
-    fn config(&self, view: &UnitView) -> Result<PathBuf, Finding> {
+    pub(super) fn config(&self, view: &UnitView) -> Result<PathBuf, Finding> {
         let named = self.variables.get(tmkms::CONFIG_VARIABLE);
         tmkms::config_path(&self.argv, named, &view.working_directory)
             .map_err(|word| unknown_word(view, self.argv.get(word.0)))
@@ -165,7 +165,7 @@ impl Command {
 }
 
 /// How a unit starts tmkms; none where it doesn't.
-fn command(files: &dyn Files, view: &UnitView) -> Result<Option<Command>, Finding> {
+pub(super) fn command(files: &dyn Files, view: &UnitView) -> Result<Option<Command>, Finding> {
     let file_variables = view
         .file_variables(files)
         .map_err(|e| environment(view, format!("its environment can't be read: {e:#}")))?;
@@ -199,46 +199,6 @@ fn command(files: &dyn Files, view: &UnitView) -> Result<Option<Command>, Findin
         argv,
         variables,
         file_variables,
-    }))
-}
-
-/// A unit that starts tmkms, whatever its config is like.
-pub struct Start {
-    pub unit: UnitName,
-    pub config: PathBuf,
-    /// Where relative paths of the config begin.
-    pub directory: PathBuf,
-    pub program: PathBuf,
-    /// What the program says of itself; unknown where it wasn't asked or didn't say.
-    pub version: Option<TmkmsVersion>,
-}
-
-/// Reads how a unit starts tmkms; none where it doesn't.
-///
-/// # Errors
-/// A finding, blocking: what the unit means can't be read.
-pub fn start(
-    host: &mut Host,
-    name: &UnitName,
-    binaries: &mut Binaries,
-) -> Result<Option<Start>, Box<Finding>> {
-    let view = host.services.view(name).map_err(|e| {
-        let message = format!("what {name} means can't be read: {e:#}");
-        let remedy = "mend the unit; until then kmsctl can't know which config it runs";
-        Box::new(finding(Code::UnitUnreadable, message, name.signer()).remedy(remedy))
-    })?;
-    let Some(command) = command(&*host.files, &view)? else {
-        return Ok(None);
-    };
-    let config = command.config(&view)?;
-    let program = PathBuf::from(&command.argv[0]);
-    let (version, _) = binaries.about(host, &program, &view.user);
-    Ok(Some(Start {
-        unit: view.name,
-        config,
-        directory: view.working_directory,
-        program,
-        version,
     }))
 }
 

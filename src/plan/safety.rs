@@ -2,6 +2,7 @@
 //! Pure: judges what was observed, after the plan's effects.
 
 mod binaries;
+mod configs;
 mod keys;
 mod places;
 mod states;
@@ -92,7 +93,7 @@ pub fn judge(
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
-    findings.extend(configs(&case, &findings));
+    findings.extend(configs::findings(&case, &findings));
     findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
         findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
@@ -137,24 +138,6 @@ pub fn judge(
     };
     plan.id = plan.compute_id();
     plan
-}
-
-/// The new configs as their tmkms will see them, but for what another check said already.
-fn configs(case: &Case<'_>, said: &[Finding]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for moving in case.moves {
-        let known = |code: Code| {
-            let mut said = said.iter();
-            said.any(|f| f.code == code && f.signer.as_ref() == Some(&moving.signer))
-        };
-        let refused = case.around.refused.get(&moving.new).into_iter().flatten();
-        for finding in refused {
-            if finding.code != Code::StateRefused || !known(Code::StateUnreadable) {
-                findings.push(finding.clone().of(&moving.signer));
-            }
-        }
-    }
-    findings
 }
 
 fn units(case: &Case<'_>) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::corpus;
 
-/// Runs `check` for 0.15.0 on a config of these bytes; none of these may take long, in a build that isn't optimised either.
+/// Runs `check` for 0.15.0 on a config of these bytes; none may take long, in a build that isn't optimised either.
 fn check(bytes: &[u8]) -> (Output, String) {
     let desk = corpus::desk();
     fs::write(desk.path().join("bad.toml"), bytes).unwrap();
@@ -25,7 +25,8 @@ fn check(bytes: &[u8]) -> (Output, String) {
         .output()
         .unwrap();
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // Seconds on a machine that has nothing else to do; what isn't linear takes hours.
+    assert!(took < Duration::from_secs(120), "{took:?}");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     (output, text)
 }

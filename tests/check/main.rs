@@ -11,4 +11,7 @@ mod corpus;
 mod live;
 #[cfg(feature = "lab")]
 mod mutated;
+mod planned;
 mod recorded;
+#[path = "../support/mod.rs"]
+mod support;

@@ -240,8 +240,12 @@ pub fn check(text: &str, tmkms: &Tmkms, disk: &dyn Disk) -> Vec<Remark> {
         remarks: Vec::new(),
         said: BTreeMap::new(),
     };
-    match (read::document(text), Config::parse(text)) {
-        (Ok(document), Ok(config)) => {
+    let read = read::document(text).and_then(|document| {
+        let config = Config::of(text, &document)?;
+        Ok((document, config))
+    });
+    match read {
+        Ok((document, config)) => {
             syntax::judge(&mut case, text, &document);
             schema::judge(&mut case, text, &document, &config);
             hook::judge(&mut case, &document);
@@ -249,7 +253,7 @@ pub fn check(text: &str, tmkms: &Tmkms, disk: &dyn Disk) -> Vec<Remark> {
             keys::judge(&mut case, &config);
             validators::judge(&mut case, text, &config);
         }
-        (Err(error), _) | (_, Err(error)) => case.invalid(text, &error),
+        Err(error) => case.invalid(text, &error),
     }
     let mut remarks = case.remarks;
     remarks.sort_by(|a, b| {

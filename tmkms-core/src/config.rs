@@ -14,6 +14,8 @@ mod tables;
 use std::fmt;
 use std::ops::Range;
 
+use toml_edit::Document;
+
 use crate::text::Lines;
 pub use key_ref::KeyRef;
 pub use providers::{
@@ -76,7 +78,11 @@ impl Config {
     /// The first place where the text isn't TOML, where a required field is missing, or where a known field has a type
     /// or a value that tmkms doesn't take. Whether an address, a serial number or a chain id is sound isn't judged here.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let document = read::document(text)?;
+        Config::of(text, &read::document(text)?)
+    }
+
+    /// Reads a document that was parsed from this text.
+    pub(crate) fn of(text: &str, document: &Document<&str>) -> Result<Config, ConfigError> {
         let mut config = Config {
             secrets: secrets::find(text, document.as_item()),
             ..Config::default()

@@ -21,9 +21,11 @@ pub(super) fn judge(case: &mut Case<'_>, config: &Config) {
             );
             case.refuse(Kind::ChainRepeated, &id.span, message, "keep one of them");
         }
-        state_file(case, chain);
         let path = chain.state_file_or_default();
         let plain: String = plain(&path);
+        if !files.contains_key(plain.as_str()) {
+            state_file(case, chain);
+        }
         match files.get(plain.as_str()) {
             Some(other) if *other != id.value => {
                 let message = format!(
