@@ -2,6 +2,7 @@
 
 mod abandon;
 mod apply;
+mod check;
 mod completions;
 mod demo;
 mod halt;
@@ -106,6 +107,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Judge tmkms configs by what their tmkms does with them, offline
+    Check(check::CheckArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -126,7 +129,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Check(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -166,7 +169,7 @@ fn run_verb(cli: &Cli) -> Exit {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     let ui = cli.global.ui();
-    match dispatch(cli, ui) {
+    match dispatch(cli) {
         Ok(exit) => exit,
         Err(failure) => {
             let denied = failure.error.chain().any(|cause| {
@@ -186,18 +189,20 @@ fn run_verb(cli: &Cli) -> Exit {
     }
 }
 
-fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), &cli.verb, ui, &cli.global.peers)
+fn dispatch(cli: &Cli) -> Outcome {
+    on(|| cli.global.host(), cli)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli.verb, cli.global.ui(), &cli.global.peers)
+    on(|| Ok(host), &cli)
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui, peers: &[Peer]) -> Outcome {
+fn on(host: impl FnOnce() -> anyhow::Result<Host>, cli: &Cli) -> Outcome {
+    let Cli { global, verb } = cli;
+    let (ui, peers, root) = (global.ui(), &global.peers, global.root.as_deref());
     match verb {
         Verb::Plan(args) => plan::run(&mut host()?, ui, peers, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
@@ -208,6 +213,7 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui, peers: &
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Check(args) => check::run(host, root, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

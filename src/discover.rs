@@ -6,13 +6,17 @@
 mod links;
 mod pulls;
 mod signer;
+mod start;
 mod units;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tmkms_core::check::Tmkms;
 use tmkms_core::state::SignState;
 
+use crate::check;
+use crate::content::{Content, Role};
 use crate::finding::{Code, Finding};
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
@@ -22,6 +26,7 @@ use crate::plan::{Move, Request};
 use crate::unit::UnitName;
 pub use links::Links;
 use signer::Binaries;
+pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,27 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
         processes: processes(host)?,
         problems,
     })
+}
+
+/// Looks at how the host's units start tmkms, whatever the configs are like; with what can't be read as findings.
+///
+/// # Errors
+/// The service manager can't be asked at all.
+pub fn starts(host: &mut Host, versions: Versions) -> Result<(Vec<Start>, Vec<Finding>)> {
+    let path = host.services.unit_path()?;
+    let path = UnitPath::new(&*host.files, &path);
+    let links = Links::read(&*host.files, &path)?;
+    let mut problems = Vec::new();
+    let mut starts = Vec::new();
+    let mut binaries = Binaries::new(versions);
+    for unit in units::candidates(host, &path, &links, &mut problems)? {
+        match start::start(host, &unit, &mut binaries) {
+            Ok(start) => starts.extend(start),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    problems.sort();
+    Ok((starts, problems))
 }
 
 /// Links that enable a signer's unit that isn't there: they start nothing. Other programs leave such links, too, and are
@@ -173,12 +199,48 @@ pub fn surroundings(
             };
             around.links.insert(path.to_owned(), found);
         }
+        if let Some(signer) = inventory.signer(&moving.old)
+            && let Some(refused) = refused(files, &around, signer, moving)
+        {
+            around.refused.insert(moving.new.clone(), refused);
+        }
         for chain in &moving.chains {
             let path = &chain.new.state_file;
             around.states.insert(path.clone(), state(files, path));
         }
     }
     Ok(around)
+}
+
+/// What the tmkms of a new unit refuses in its config; none where its version isn't known.
+fn refused(
+    files: &dyn Files,
+    around: &Surroundings,
+    signer: &Signer,
+    moving: &Move,
+) -> Option<Vec<Finding>> {
+    let version = match &around.binary {
+        Some(binary) => binary.version,
+        None => signer.version,
+    };
+    let tmkms = Tmkms::any(version?);
+    if !tmkms.is_known() {
+        return None;
+    }
+    let old = &signer.config.text;
+    let config = moving.files.iter().find(|f| f.role == Role::Config);
+    let new = match config.map(|f| &f.content) {
+        Some(Content::Derived { edits, .. }) => {
+            let edits: Vec<_> = edits.iter().map(|c| c.edit.clone()).collect();
+            // What can't be edited is a finding already.
+            tmkms_core::edit::apply(old, &edits).ok()?
+        }
+        Some(Content::Text { text }) => text.clone(),
+        None => old.clone(),
+    };
+    let directory = &signer.unit.working_directory;
+    let path = &moving.new_config;
+    Some(check::rendered(files, path, &new, directory, &tmkms))
 }
 
 /// The drop-ins that are there for the new unit's name and not for the old one's, whether there is a unit or not.

@@ -1,5 +1,7 @@
 //! Findings: checked facts worth telling, each with a stable code, its place, and what to do about it.
 
+pub mod about;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -98,12 +100,88 @@ pub enum Code {
     PeerUnknown,
     /// No peers are declared: uniqueness is checked on this host only.
     NoPeers,
+    /// The tmkms doesn't know a field, by its version or the features it was built with, and refuses the config.
+    FieldUnknown,
+    /// tmkms passes over a field without a word.
+    FieldIgnored,
+    /// The protocol version is on its way out, and works.
+    ProtocolDeprecated,
+    /// An older tmkms would refuse this protocol version: the config has no way back to it.
+    ProtocolOneWay,
+    /// A chain id that tmkms doesn't take.
+    ChainIdRefused,
+    /// One chain has two `[[chain]]`.
+    ChainRepeated,
+    /// A validator or a key names a chain that has no `[[chain]]`.
+    ChainUnknown,
+    /// No validator asks for a chain.
+    ChainUnserved,
+    /// The tmkms doesn't compare its chain id with its validator's.
+    ChainIdUnchecked,
+    /// An address that tmkms can't use.
+    AddressRefused,
+    /// tmkms takes an address for something else than it looks like.
+    AddressOdd,
+    /// Providers or keys that tmkms doesn't take together.
+    ProviderRefused,
+    /// A serial number that tmkms panics on.
+    SerialRefused,
+    /// tmkms doesn't compare the serial number with the device's.
+    SerialUnchecked,
+    /// A softsign key file that tmkms can't load.
+    KeyFileRefused,
+    /// A chain has no consensus key.
+    KeyMissing,
+    /// A chain has two consensus keys: tmkms starts, and fails at the first vote.
+    KeysSeveral,
+    /// A password file that tmkms can't read.
+    PasswordFileRefused,
+    /// A password stands in the config itself.
+    PasswordInline,
+    /// The identity key of a connection is missing or of no use.
+    IdentityKey,
+    /// tmkms signs for whoever answers at the validator's address.
+    PeerUnverified,
+    /// tmkms exits at the first fault of a connection.
+    NoReconnect,
+    /// A timeout that tmkms doesn't keep.
+    TimeoutIgnored,
+    /// No validator is configured: tmkms exits with 0.
+    NoValidator,
+    /// `sign_extensions` on a tmkms that gets them wrong.
+    SignExtensions,
+    /// A `state_hook`, which works in no tmkms.
+    StateHook,
+    /// A state file that tmkms refuses, or can't make.
+    StateRefused,
+    /// The state file isn't there: tmkms begins at height 0.
+    StateMissing,
+    /// Where the state file is depends on the folder that tmkms is started in.
+    StateRelative,
+    /// A `~` in a path, which only a shell makes a home folder of.
+    HomePath,
 }
 
 impl Code {
-    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
+    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off. What kmsctl knows of a
+    /// tmkms may be overruled, since a tmkms may be built differently; what it knows of state files may not.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown | Code::VersionUnknown)
+        matches!(
+            self,
+            Code::StateUnknown
+                | Code::VersionUnknown
+                | Code::FieldUnknown
+                | Code::ChainIdRefused
+                | Code::ChainRepeated
+                | Code::ChainUnknown
+                | Code::AddressRefused
+                | Code::ProviderRefused
+                | Code::SerialRefused
+                | Code::KeyFileRefused
+                | Code::PasswordFileRefused
+                | Code::IdentityKey
+                | Code::StateHook
+        )
     }
 }
 

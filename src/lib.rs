@@ -14,6 +14,7 @@ compile_error!(
 );
 
 pub mod apply;
+pub mod check;
 pub mod cli;
 pub mod content;
 pub mod discover;

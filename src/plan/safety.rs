@@ -2,6 +2,7 @@
 //! Pure: judges what was observed, after the plan's effects.
 
 mod binaries;
+mod configs;
 mod keys;
 mod meeting;
 mod places;
@@ -38,6 +39,8 @@ pub struct Surroundings {
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// What the tmkms that will run each new unit refuses in its config, where its version is known.
+    pub refused: BTreeMap<UnitName, Vec<Finding>>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
 }
@@ -93,6 +96,7 @@ pub fn judge(
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
+    findings.extend(configs::findings(&case, &findings));
     findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
         let mut heights = draft.heights.clone();

@@ -147,6 +147,31 @@ fn a_switch_that_fails_half_way_and_is_given_up() {
 }
 
 #[test]
+fn configs_are_judged() {
+    let host = Host::of("commercio");
+    let config = format!("{CONFIGS}/tmkms.02.toml");
+    let check = ["check", "--tmkms", "0.12.2"];
+    let judged = document(&host, &check, 3, "check");
+    assert_eq!(judged["configs"].as_array().unwrap().len(), 3);
+    let found = &judged["configs"][0]["findings"][0];
+    assert!(
+        found["line"].is_u64() && found["column"].is_u64(),
+        "{found}"
+    );
+    host.write(&config, "[[validator]\n");
+    let one = document(
+        &host,
+        &[&check[..], &[config.as_str()]].concat(),
+        3,
+        "check",
+    );
+    assert_eq!(one["configs"][0]["findings"][0]["code"], "config-invalid");
+    // Below --root nobody asks a binary.
+    error(&host, &["check"], 2);
+    error(&host, &["check", "--tmkms", "0.16.0"], 2);
+}
+
+#[test]
 fn errors_are_readable() {
     let host = Host::of("commercio");
     let shelf = tempfile::tempdir().unwrap();

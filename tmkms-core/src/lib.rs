@@ -7,6 +7,7 @@
 //! Facts come from running tmkms 0.10.1 to 0.15.0 and from reading tmkms 0.12.2 and tendermint 0.23.9.
 
 pub mod chain_id;
+pub mod check;
 pub mod config;
 pub mod edit;
 pub mod log;
