@@ -3,6 +3,7 @@
 //! The fleet is found from the units and not from a path pattern, since every operator has paths of their own. What
 //! can't be read becomes a finding, never a guess, and nothing is changed.
 
+mod keys;
 mod links;
 mod pulls;
 mod signer;
@@ -20,6 +21,7 @@ use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::plan::safety::{Binary, Found, Surroundings};
 use crate::plan::{Move, Request};
 use crate::unit::UnitName;
+pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
 
@@ -30,7 +32,7 @@ pub enum Versions {
     Skip,
 }
 
-/// Looks at the host.
+/// Looks at the host. No device is asked: see [`devices`].
 ///
 /// # Errors
 /// The service manager or `/proc` can't be asked at all. What is wrong with a single unit is a finding instead.
@@ -52,11 +54,14 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     }
     problems.extend(without_unit(&*host.files, &path, &links, &signers));
     problems.sort();
+    let keys = keys::files(&*host.files, &signers);
     Ok(Inventory {
         host: host.name.clone(),
         observed_at: host.clock.now(),
         signers,
         processes: processes(host)?,
+        keys,
+        keys_left_out: !host.hsm.asks(),
         problems,
     })
 }

@@ -44,6 +44,22 @@ pub enum Code {
     NeedsDaemonReload,
     /// Rule S1: one key would sign one chain from two signers.
     KeyShared,
+    /// Rule S1: a key's public half isn't known, so its name alone tells it from others.
+    KeyUnknown,
+    /// tmkms can't take the key file.
+    KeyUnfit,
+    /// The YubiHSM doesn't take the login, so tmkms couldn't either.
+    HsmRefused,
+    /// All sessions of the YubiHSM are taken.
+    HsmFull,
+    /// The YubiHSM that answers isn't the one that the config names.
+    HsmSerial,
+    /// The YubiHSM holds no key at that id that this login may sign with.
+    HsmKeyUnfit,
+    /// The key may leave the YubiHSM, wrapped.
+    HsmKeyExportable,
+    /// The login may do more than sign.
+    HsmLoginBroad,
     /// Rule S2: two signers share a state file.
     StateShared,
     /// Rule S2: the key already signed this chain with another state file.
@@ -91,7 +107,10 @@ pub enum Code {
 impl Code {
     /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown | Code::VersionUnknown)
+        matches!(
+            self,
+            Code::StateUnknown | Code::VersionUnknown | Code::HsmSerial
+        )
     }
 }
 

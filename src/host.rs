@@ -1,10 +1,11 @@
-//! The only seam to the world: files, services, processes, kmsctl's own memory, the clock.
+//! The only seam to the world: files, services, processes, key devices, kmsctl's own memory, the clock.
 //!
 //! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
 //! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
 
 mod environment;
 pub mod files;
+pub mod hsm;
 pub mod live;
 pub mod memory;
 pub mod model;
@@ -31,6 +32,7 @@ pub struct Host {
     pub files: Box<dyn Files>,
     pub services: Box<dyn Services>,
     pub processes: Box<dyn Processes>,
+    pub hsm: Box<dyn hsm::Hsm>,
     pub memory: memory::Memory,
     pub clock: Box<dyn Clock>,
 }

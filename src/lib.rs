@@ -22,6 +22,7 @@ pub mod finding;
 pub mod host;
 pub mod inventory;
 pub mod journal;
+pub mod keys;
 pub mod kms;
 pub mod ledger;
 pub mod naming;

@@ -162,7 +162,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
 pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
-    let inventory = discover::inventory(host, Versions::Ask)?;
+    let mut inventory = discover::inventory(host, Versions::Ask)?;
+    discover::devices(host, &mut inventory);
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;

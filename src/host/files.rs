@@ -132,7 +132,9 @@ impl Files for Tree {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open_to_read(path)?;
-        let mut bytes = Vec::new();
+        // All at once: what grows leaves pieces of itself in memory, and this may be a key.
+        let size = file.metadata()?.len().min(LARGEST) as usize;
+        let mut bytes = Vec::with_capacity(size + 1);
         file.take(LARGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST {
             return Err(io::Error::new(

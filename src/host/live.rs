@@ -31,6 +31,7 @@ pub fn open() -> Result<Host> {
         files: Box::new(files),
         services: Box::new(Systemd::connect()?),
         processes: Box::new(Proc),
+        hsm: Box::new(super::hsm::Live),
         memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
         clock: Box::new(WallClock(Instant::now())),
     })

@@ -58,6 +58,7 @@ pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Res
         files,
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
+        hsm: Box::new(super::hsm::Nothing),
         memory,
         clock: Box::new(ModelClock(model)),
     })

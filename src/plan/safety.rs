@@ -2,6 +2,7 @@
 //! Pure: judges what was observed, after the plan's effects.
 
 mod binaries;
+pub mod identity;
 mod keys;
 mod places;
 mod states;
@@ -67,6 +68,12 @@ struct Case<'a> {
     ledger: &'a Ledger,
 }
 
+impl Case<'_> {
+    fn moves(&self, signer: &Signer) -> bool {
+        self.moves.iter().any(|m| m.old == signer.unit.name)
+    }
+}
+
 /// Makes a draft a plan: with its id, and the findings that speak against it.
 pub fn judge(
     inventory: &Inventory,
@@ -84,8 +91,9 @@ pub fn judge(
     };
     let mut findings = draft.findings;
     findings.extend(units(&case));
-    findings.extend(keys::findings(&keys::now(inventory)));
+    findings.extend(keys::findings(&keys::now(inventory), &inventory.keys));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
+    findings.extend(identity::findings(inventory, |s| case.moves(s)));
     findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
@@ -276,7 +284,7 @@ pub enum Side {
 /// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
 /// on with it, and for the way back.
 pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Side) -> Vec<Finding> {
-    let mut findings = keys::findings(&keys::after(inventory, moves, side));
+    let mut findings = keys::findings(&keys::after(inventory, moves, side), &inventory.keys);
     findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
     findings.extend(strays(inventory));
     findings.extend(on_other_configs(inventory));

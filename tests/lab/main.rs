@@ -4,6 +4,7 @@
 
 mod fence;
 mod fleet;
+mod keys;
 mod kmsctl;
 mod machine;
 mod night;

@@ -8,6 +8,7 @@
 
 pub mod chain_id;
 pub mod config;
+pub mod consensus_key;
 pub mod edit;
 pub mod protocol;
 pub mod state;
@@ -15,6 +16,7 @@ mod text;
 
 pub use chain_id::{ChainId, ChainIdError};
 pub use config::{Config, ConfigError, KeyRef, Spanned, redacted, secret_spans};
+pub use consensus_key::ConsensusKey;
 pub use edit::{Edit, EditError, apply};
 pub use protocol::{
     ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support,

@@ -7,7 +7,7 @@ use super::Case;
 use super::keys::signs;
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
-use crate::ledger::{Ledger, share_key};
+use crate::ledger::Ledger;
 use crate::plan::{ChainFile, Move};
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {
@@ -174,7 +174,8 @@ fn kept_elsewhere(moving: &Move, file: &ChainFile, known: &Path) -> Finding {
 /// Rule S2 by the configs found, enabled or not: no other file is named for the key on the new chain.
 fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
     let files = case.inventory.signers.iter().flat_map(signs);
-    let same = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+    let keys = &case.inventory.keys;
+    let same = |f: &ChainFile| f.chain == file.chain && keys.shared(&f.keys, &file.keys).is_some();
     let mut others = files
         .filter(same)
         .filter(|f| f.state_file != file.state_file);
@@ -205,7 +206,8 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
     for (n, (a, file)) in owners.iter().enumerate() {
         for (b, other) in &owners[n + 1..] {
             // A retired unit and its successor keep one key's state for one chain: one history, not two.
-            let one = file.chain == other.chain && share_key(&file.keys, &other.keys);
+            let shared = case.inventory.keys.shared(&file.keys, &other.keys);
+            let one = file.chain == other.chain && shared.is_some();
             if file.state_file == other.state_file && !one {
                 let message = format!(
                     "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
