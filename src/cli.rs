@@ -4,6 +4,7 @@ mod abandon;
 mod apply;
 mod completions;
 mod demo;
+mod doctor;
 mod heights;
 mod history;
 mod man;
@@ -101,6 +102,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Look for everything about this host that could spoil the night
+    Doctor(doctor::DoctorArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -121,7 +124,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Doctor(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -203,6 +206,7 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outco
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Doctor(args) => doctor::run(&mut host()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

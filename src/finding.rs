@@ -100,6 +100,22 @@ pub enum Code {
     SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
     RunStateOdd,
+    /// The unit's user can't do with a file or folder what its signer must.
+    AccessDenied,
+    /// A key or a password can be read by others than its signer.
+    SecretExposed,
+    /// What a signer runs isn't what its path names any more.
+    BinaryReplaced,
+    /// A running signer has no connection to its validator.
+    NotConnected,
+    /// The YubiHSM's connector can't be reached, or nothing keeps it running.
+    ConnectorAway,
+    /// The clock isn't synchronised.
+    ClockAdrift,
+    /// A disk is full, or nearly.
+    DiskFull,
+    /// What a signer logs can't be read.
+    JournalUnread,
     /// No peers are declared: uniqueness is checked on this host only.
     NoPeers,
 }

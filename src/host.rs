@@ -13,6 +13,7 @@ pub mod systemd;
 pub mod unit_path;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Host {
     pub hsm: Box<dyn hsm::Hsm>,
     pub memory: memory::Memory,
     pub clock: Box<dyn Clock>,
+    /// A folder stands for it: nothing of the machine that kmsctl runs on says anything of this host.
+    pub modelled: bool,
 }
 
 /// What stands at a path, without following a link in its last component.
@@ -45,6 +48,23 @@ pub enum Entry {
     /// A symbolic link and what it names.
     Link(PathBuf),
     Other,
+}
+
+/// What is free on a filesystem, for everybody but root's own reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    /// How many files may be made; none where there is no such bound.
+    pub files: Option<u64>,
+}
+
+/// What a process runs, held against what is at its program's path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executable {
+    Same,
+    Other,
+    /// Nothing is there any more.
+    Gone,
 }
 
 /// Reading any file, and the few changes kmsctl makes. Every path is absolute and seen from the host's own root.
@@ -59,6 +79,14 @@ pub trait Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// The access control list of a file or folder, links followed, as the kernel keeps it; none where it has none.
+    fn acl(&self, _path: &Path) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// What is free where a folder is; none where that can't be said.
+    fn space(&self, _folder: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
     /// The folder's own path, without any link in it.
     fn resolve(&self, folder: &Path) -> io::Result<PathBuf>;
     /// Makes a file durable without changing it.
@@ -216,6 +244,18 @@ pub trait Processes {
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
     /// Whether a path is a file that may be executed; `None` where nothing is ever executed.
     fn is_program(&self, path: &Path) -> Option<bool>;
+    /// What a process runs, if it still does; none where that can't be said.
+    fn runs(&mut self, _pid: u32, _program: &Path) -> Result<Option<Executable>> {
+        Ok(None)
+    }
+    /// The far ends of a process's TCP connections, seen without touching them; none where that can't be said.
+    fn peers(&mut self, _pid: u32) -> Result<Option<Vec<SocketAddr>>> {
+        Ok(None)
+    }
+    /// Whether whoever runs kmsctl may read what units log; none where that can't be said.
+    fn reads_journal(&mut self) -> Option<bool> {
+        None
+    }
     /// Who runs kmsctl, for the journal.
     fn operator(&self) -> String;
 }
@@ -225,4 +265,8 @@ pub trait Clock {
     fn now(&self) -> jiff::Timestamp;
     /// Time since some moment, never going back; under a model it passes only in waits.
     fn elapsed(&self) -> Duration;
+    /// Whether the clock is kept right from outside; none where that can't be said.
+    fn synchronised(&self) -> Option<bool> {
+        None
+    }
 }

@@ -17,6 +17,7 @@ pub mod apply;
 pub mod cli;
 pub mod content;
 pub mod discover;
+pub mod doctor;
 pub mod exit;
 pub mod finding;
 pub mod host;

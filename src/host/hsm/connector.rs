@@ -108,14 +108,16 @@ fn whole(text: &[u8]) -> bool {
 fn parse(text: &str) -> Option<Status> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.lines().next()?.split(' ').nth(1)?;
+    // Yubico's writes `status=OK`; the one inside tmkms writes the value on a line of its own.
+    let words: Vec<&str> = body.split(['=', '\n']).map(str::trim).collect();
     let value = |name: &str| {
-        body.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        let mut pairs = words.chunks_exact(2);
+        pairs.find_map(|pair| (pair[0] == name).then_some(pair[1]))
     };
     let status = value("status").filter(|_| code == "200")?;
     let version = value("version").filter(|v| v.chars().all(|c| c.is_ascii_graphic()));
     Some(Status {
-        device: status.trim() == "OK",
+        device: status == "OK",
         version: version.map(str::to_owned),
     })
 }
@@ -150,6 +152,8 @@ mod tests {
             (false, Some("3.0.4"))
         );
         assert!(parse(&said.replace("NO_DEVICE", "OK")).unwrap().device);
+        let tmkms = "HTTP/1.1 200 OK\r\n\r\nstatus\nOK\nserial\n*\nversion\n0.42.1";
+        assert!(parse(tmkms).unwrap().device);
         for other in [
             "",
             "SSH-2.0-x\r\n",
