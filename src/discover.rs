@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tmkms_core::state::SignState;
 
+use crate::doctor;
 use crate::finding::{Code, Finding};
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
@@ -147,6 +148,9 @@ pub fn surroundings(
     };
     let unit_path = host.services.unit_path()?;
     let files = &*host.files;
+    let moving = moves.iter().filter_map(|m| inventory.signer(&m.old));
+    // Whose user isn't known here isn't judged; `doctor` says so.
+    (around.denied, _) = doctor::files::denied(files, moving);
     for moving in moves {
         let drop_ins = drop_ins(files, &unit_path, moving)?;
         around.drop_ins.insert(moving.new.clone(), drop_ins);

@@ -7,7 +7,7 @@
 
 mod access;
 mod accounts;
-mod files;
+pub mod files;
 mod machine;
 mod running;
 

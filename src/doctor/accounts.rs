@@ -87,10 +87,7 @@ impl Accounts {
             (None, Ok(uid), _) => (uid, None),
             (None, _, "root") => (0, Some(0)),
             _ => {
-                return Err(format!(
-                    "the user {user} of {} isn't in {PASSWD}",
-                    unit.name
-                ));
+                return Err(format!("the user {user} isn't in {PASSWD}"));
             }
         };
         let mut gids: BTreeSet<u32> = gid.into_iter().collect();
@@ -119,7 +116,7 @@ impl Accounts {
         let known = self.groups.get(&name).copied();
         known
             .or_else(|| name.parse().ok())
-            .ok_or_else(|| format!("the group {name} of {} isn't in {GROUP}", unit.name))
+            .ok_or_else(|| format!("the group {name} isn't in {GROUP}"))
     }
 
     /// A user's name, or its number.

@@ -98,10 +98,30 @@ fn used(signer: &Signer) -> Vec<Used> {
 
 /// Whether each unit's user can do what its signer must.
 pub fn access(host: &Host, inventory: &Inventory) -> Check {
-    let accounts = Accounts::read(&*host.files);
+    let (findings, mut unjudged) = denied(&*host.files, inventory.current());
+    let whole = inventory.current().count();
+    let fine = "each signer's user comes to what it needs".to_owned();
+    let check = Check::of("access", fine, findings);
+    let nobody = unjudged.len() >= whole && check.findings.is_empty();
+    unjudged.sort();
+    unjudged.dedup();
+    let why = unjudged.join("; ");
+    match unjudged.is_empty() {
+        true => check,
+        false if nobody => check.not(&why),
+        false => check.in_part(why),
+    }
+}
+
+/// What the users of some signers' units can't do, and what can't be judged.
+pub fn denied<'a>(
+    files: &dyn Files,
+    signers: impl Iterator<Item = &'a Signer>,
+) -> (Vec<Finding>, Vec<String>) {
+    let accounts = Accounts::read(files);
     let mut findings = Vec::new();
     let mut unjudged = Vec::new();
-    for signer in inventory.current() {
+    for signer in signers {
         let who = match accounts.of(&signer.unit) {
             Ok(who) => who,
             Err(why) => {
@@ -110,7 +130,7 @@ pub fn access(host: &Host, inventory: &Inventory) -> Check {
             }
         };
         for used in used(signer) {
-            match barrier(&*host.files, &who, &used.path, used.need) {
+            match barrier(files, &who, &used.path, used.need) {
                 Ok(None) => {}
                 Ok(Some(barrier)) => {
                     let whose = match barrier.path == used.path {
@@ -135,14 +155,7 @@ pub fn access(host: &Host, inventory: &Inventory) -> Check {
             }
         }
     }
-    let fine = "each signer's user comes to what it needs".to_owned();
-    let check = Check::of("access", fine, findings);
-    unjudged.sort();
-    unjudged.dedup();
-    match unjudged.is_empty() {
-        true => check,
-        false => check.in_part(unjudged.join("; ")),
-    }
+    (findings, unjudged)
 }
 
 /// Whether keys and passwords can be read by others than their signer.

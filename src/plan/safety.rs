@@ -38,6 +38,8 @@ pub struct Surroundings {
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// What the users of moving signers' units can't do.
+    pub denied: Vec<Finding>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
 }
@@ -95,6 +97,7 @@ pub fn judge(
     findings.extend(shared_keys(inventory));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
     findings.extend(identity::findings(inventory, |s| case.moves(s)));
+    findings.extend(around.denied.iter().cloned());
     findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
