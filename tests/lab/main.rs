@@ -2,6 +2,7 @@
 //!
 //! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
 
+mod doctor;
 mod fence;
 mod fleet;
 mod keys;

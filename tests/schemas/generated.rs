@@ -10,6 +10,7 @@ use kmsctl::content::Fingerprint;
 use kmsctl::paths::ManagedPath;
 use kmsctl::plan::Plan;
 use kmsctl::snapshot::Snapshot;
+use kmsctl::ui::doctor::Report;
 use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
@@ -67,9 +68,10 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 10] {
+fn schemas() -> [(&'static str, Value); 11] {
     [
         ("abandon", schema::<Abandoned>()),
+        ("doctor", schema::<Report>()),
         ("dry-run", schema::<DryRun<'_>>()),
         ("error", schema::<Error<'_>>()),
         ("event", schema::<Line<'_>>()),
