@@ -30,8 +30,9 @@ pub struct Check {
     pub check: &'static str,
     #[serde(flatten)]
     pub judged: Judged,
-    /// What is so, where nothing was found.
-    pub fine: String,
+    /// What is so, where it was judged and nothing was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fine: Option<String>,
     pub findings: Vec<Finding>,
 }
 
@@ -51,7 +52,7 @@ impl Check {
         Check {
             check,
             judged: Judged::Whole,
-            fine,
+            fine: findings.is_empty().then_some(fine),
             findings,
         }
     }
@@ -59,6 +60,7 @@ impl Check {
     fn not(self, why: &str) -> Check {
         Check {
             judged: Judged::Not(why.into()),
+            fine: None,
             ..self
         }
     }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Check;
 use super::access::{self, Need, barrier};
 use super::accounts::{Accounts, Who};
-use super::{Check, Judged};
 use crate::finding::{Code, Finding};
 use crate::host::{Entry, Files, Host};
 use crate::inventory::{Inventory, Signer};
@@ -201,10 +201,7 @@ pub fn secrets(host: &Host, inventory: &Inventory) -> Check {
         findings,
     );
     match seen {
-        0 => Check {
-            judged: Judged::Not("none of the files with keys and passwords is here".into()),
-            ..check
-        },
+        0 => check.not("none of the files with keys and passwords is here"),
         _ => check,
     }
 }

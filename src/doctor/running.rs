@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Check, Judged};
+use super::Check;
 use crate::finding::{Code, Finding};
 use crate::host::{Executable, Host};
 use crate::inventory::{Inventory, Signer};
@@ -116,10 +116,7 @@ pub fn validators(host: &mut Host, inventory: &Inventory) -> Check {
     let check = Check::of("validators", fine, findings);
     match (host.modelled, looked, unjudged.is_empty()) {
         (true, ..) => check.not("nothing of a folder is connected"),
-        (false, 0, true) => Check {
-            judged: Judged::Not("no signer runs".into()),
-            ..check
-        },
+        (false, 0, true) => check.not("no signer runs"),
         (false, _, true) => check,
         (false, _, false) => check.in_part(Vec::from_iter(unjudged).join("; ")),
     }

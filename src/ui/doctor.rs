@@ -30,14 +30,15 @@ pub fn text(report: &Report) -> String {
     for check in &report.checks {
         let name = check.check;
         let found = count(check.findings.len(), "finding");
+        let fine = check.fine.as_deref().unwrap_or_default();
         let says = match (&check.judged, check.findings.is_empty()) {
             (Judged::Not(why), true) => format!("{UNJUDGED}not judged: {why}{UNJUDGED:#}"),
             (Judged::Not(why), false) => format!("{found}; else not judged: {why}"),
             (Judged::InPart(but), true) => {
-                format!("{FINE}{}{FINE:#}; not judged: {but}", check.fine)
+                format!("{FINE}{fine}{FINE:#}; not judged: {but}")
             }
             (Judged::InPart(but), false) => format!("{found}; not judged: {but}"),
-            (Judged::Whole, true) => format!("{FINE}{}{FINE:#}", check.fine),
+            (Judged::Whole, true) => format!("{FINE}{fine}{FINE:#}"),
             (Judged::Whole, false) => found,
         };
         line(&mut out, format_args!("{name:WIDTH$} {says}"));

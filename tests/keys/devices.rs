@@ -14,10 +14,12 @@ use tmkms_core::ConsensusKey;
 use crate::files::softsign;
 use crate::support::{CONFIGS, Host};
 
+type Script = dyn Fn(&Question) -> Result<Answer, Trouble>;
+
 /// A device that answers what it is told to.
 #[derive(Clone)]
 struct Played {
-    answer: Rc<dyn Fn(&Question) -> Result<Answer, Trouble>>,
+    answer: Rc<Script>,
     asked: Rc<RefCell<Vec<String>>>,
 }
 
