@@ -5,6 +5,7 @@ mod apply;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod halt;
 mod heights;
 mod history;
@@ -109,6 +110,8 @@ enum Verb {
     Heights,
     /// Judge tmkms configs by what their tmkms does with them, offline
     Check(check::CheckArgs),
+    /// Look for everything about this host that could spoil the night
+    Doctor(doctor::DoctorArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -129,7 +132,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) | Verb::Check(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Check(_) | Verb::Doctor(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -214,6 +217,7 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, cli: &Cli) -> Outcome {
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
         Verb::Check(args) => check::run(host, root, ui, args),
+        Verb::Doctor(args) => doctor::run(&mut host()?, ui, peers, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

@@ -3,6 +3,7 @@
 //! The fleet is found from the units and not from a path pattern, since every operator has paths of their own. What
 //! can't be read becomes a finding, never a guess, and nothing is changed.
 
+mod keys;
 mod links;
 mod pulls;
 mod signer;
@@ -17,6 +18,7 @@ use tmkms_core::state::SignState;
 
 use crate::check;
 use crate::content::{Content, Role};
+use crate::doctor;
 use crate::finding::{Code, Finding};
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
@@ -24,6 +26,7 @@ use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::plan::safety::{Binary, Found, Surroundings};
 use crate::plan::{Move, Request};
 use crate::unit::UnitName;
+pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
 pub use start::Start;
@@ -35,7 +38,7 @@ pub enum Versions {
     Skip,
 }
 
-/// Looks at the host.
+/// Looks at the host. No device is asked: see [`devices`].
 ///
 /// # Errors
 /// The service manager or `/proc` can't be asked at all. What is wrong with a single unit is a finding instead.
@@ -59,11 +62,14 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     }
     problems.extend(without_unit(&*host.files, &path, &links, &signers));
     problems.sort();
+    let keys = keys::files(&*host.files, &signers);
     Ok(Inventory {
         host: host.name.clone(),
         observed_at: host.clock.now(),
         signers,
         processes: processes(host)?,
+        keys,
+        keys_left_out: !host.hsm.asks(),
         problems,
     })
 }
@@ -170,6 +176,9 @@ pub fn surroundings(
     };
     let unit_path = host.services.unit_path()?;
     let files = &*host.files;
+    let moving = moves.iter().filter_map(|m| inventory.signer(&m.old));
+    // Whose user isn't known here isn't judged; `doctor` says so.
+    (around.denied, _) = doctor::files::denied(files, moving);
     for moving in moves {
         let drop_ins = drop_ins(files, &unit_path, moving)?;
         around.drop_ins.insert(moving.new.clone(), drop_ins);

@@ -46,6 +46,22 @@ pub enum Code {
     NeedsDaemonReload,
     /// Rule S1: one key would sign one chain from two signers.
     KeyShared,
+    /// Rule S1: a key's public half isn't known, so its name alone tells it from others.
+    KeyUnknown,
+    /// tmkms can't take the key file.
+    KeyUnfit,
+    /// The YubiHSM doesn't take the login, so tmkms couldn't either.
+    HsmRefused,
+    /// All sessions of the YubiHSM are taken.
+    HsmFull,
+    /// The YubiHSM that answers isn't the one that the config names.
+    HsmSerial,
+    /// The YubiHSM holds no key at that id that this login may sign with.
+    HsmKeyUnfit,
+    /// The key may leave the YubiHSM, wrapped.
+    HsmKeyExportable,
+    /// The login may do more than sign.
+    HsmLoginBroad,
     /// Rule S2: two signers share a state file.
     StateShared,
     /// Rule S2: the key already signed this chain with another state file.
@@ -98,6 +114,22 @@ pub enum Code {
     RunStateOdd,
     /// A declared peer can't be asked, or its answer can't be used.
     PeerUnknown,
+    /// The unit's user can't do with a file or folder what its signer must.
+    AccessDenied,
+    /// A key or a password can be read by others than its signer.
+    SecretExposed,
+    /// What a signer runs isn't what its path names any more.
+    BinaryReplaced,
+    /// A running signer has no connection to its validator.
+    NotConnected,
+    /// The YubiHSM's connector can't be reached, or nothing keeps it running.
+    ConnectorAway,
+    /// The clock isn't synchronised.
+    ClockAdrift,
+    /// A disk is full, or nearly.
+    DiskFull,
+    /// What a signer logs can't be read.
+    JournalUnread,
     /// No peers are declared: uniqueness is checked on this host only.
     NoPeers,
     /// The tmkms doesn't know a field, by its version or the features it was built with, and refuses the config.
@@ -181,6 +213,7 @@ impl Code {
                 | Code::PasswordFileRefused
                 | Code::IdentityKey
                 | Code::StateHook
+                | Code::HsmSerial
         )
     }
 }

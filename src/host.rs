@@ -1,10 +1,11 @@
-//! The only seam to the world: files, services, processes, kmsctl's own memory, the clock.
+//! The only seam to the world: files, services, processes, key devices, kmsctl's own memory, the clock.
 //!
 //! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
 //! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
 
 mod environment;
 pub mod files;
+pub mod hsm;
 pub mod live;
 mod logs;
 pub mod memory;
@@ -34,8 +35,11 @@ pub struct Host {
     pub files: Box<dyn Files>,
     pub services: Box<dyn Services>,
     pub processes: Box<dyn Processes>,
+    pub hsm: Box<dyn hsm::Hsm>,
     pub memory: memory::Memory,
     pub clock: Box<dyn Clock>,
+    /// A folder stands for it: nothing of the machine that kmsctl runs on says anything of this host.
+    pub modelled: bool,
 }
 
 /// What stands at a path, without following a link in its last component.
@@ -46,6 +50,23 @@ pub enum Entry {
     /// A symbolic link and what it names.
     Link(PathBuf),
     Other,
+}
+
+/// What is free on a filesystem, for everybody but root's own reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    /// How many files may be made; none where there is no such bound.
+    pub files: Option<u64>,
+}
+
+/// What a process runs, held against what is at its program's path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executable {
+    Same,
+    Other,
+    /// Nothing is there any more.
+    Gone,
 }
 
 /// Reading any file, and the few changes kmsctl makes. Every path is absolute and seen from the host's own root.
@@ -60,6 +81,14 @@ pub trait Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// The access control list of a file or folder, links followed, as the kernel keeps it; none where it has none.
+    fn acl(&self, _path: &Path) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// What is free where a folder is; none where that can't be said.
+    fn space(&self, _folder: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
     /// The folder's own path, without any link in it.
     fn resolve(&self, folder: &Path) -> io::Result<PathBuf>;
     /// Makes a file durable without changing it.
@@ -237,6 +266,14 @@ pub trait Processes {
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
     /// Whether a path is a file that may be executed; `None` where nothing is ever executed.
     fn is_program(&self, path: &Path) -> Option<bool>;
+    /// What a process runs, if it still does; none where that can't be said.
+    fn runs(&mut self, _pid: u32, _program: &Path) -> Result<Option<Executable>> {
+        Ok(None)
+    }
+    /// Whether whoever runs kmsctl may read what units log; none where that can't be said.
+    fn reads_journal(&mut self) -> Option<bool> {
+        None
+    }
     /// Who runs kmsctl, for the journal.
     fn operator(&self) -> String;
 }
@@ -248,4 +285,8 @@ pub trait Clock {
     fn elapsed(&self) -> Duration;
     /// Lets time pass.
     fn sleep(&self, time: Duration) -> Result<()>;
+    /// Whether the clock is kept right from outside; none where that can't be said.
+    fn synchronised(&self) -> Option<bool> {
+        None
+    }
 }

@@ -12,6 +12,7 @@ use tmkms_core::state::SignState;
 
 use crate::content::Fingerprint;
 use crate::finding::Finding;
+use crate::keys::Keys;
 use crate::paths::{ManagedLink, UNIT_FOLDER};
 use crate::unit::variables::Variables;
 use crate::unit::words::expand;
@@ -26,6 +27,10 @@ pub struct Inventory {
     pub signers: Vec<Signer>,
     /// tmkms processes seen, whatever started them.
     pub processes: Vec<SignerProcess>,
+    /// What is known of the keys that configs name.
+    pub keys: Keys,
+    /// The host is a folder: no device is asked, and that a key file isn't there says nothing.
+    pub keys_left_out: bool,
     /// What discovery itself stumbled over.
     pub problems: Vec<Finding>,
 }

@@ -188,7 +188,25 @@ impl ChainFile {
     }
 }
 
+/// How far apart heights may be, where nobody says: a block may come while they are read.
+pub const MAX_SPREAD: u64 = 1;
+
 impl Request {
+    /// For a chain id, with nothing else said.
+    pub fn of(new_chain: ChainId) -> Request {
+        Request {
+            new_chain,
+            from_chain: None,
+            signers: BTreeSet::new(),
+            suffix: None,
+            protocol: None,
+            binary: None,
+            config_dir: None,
+            max_spread: MAX_SPREAD,
+            accept: BTreeSet::new(),
+        }
+    }
+
     /// The chain's id stays: another protocol or another binary, and the state file is kept.
     pub fn same_chain(&self) -> bool {
         self.from_chain.as_ref() == Some(&self.new_chain)

@@ -1,6 +1,7 @@
 //! Words to the user: data on stdout, progress and prompts on stderr, and no prompt without a terminal.
 
 pub mod check;
+pub mod doctor;
 pub mod dry_run;
 pub mod events;
 pub mod failure;

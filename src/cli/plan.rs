@@ -16,10 +16,11 @@ use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Code;
 use crate::host::Host;
+use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
 use crate::peers::{self, Peer, Peers};
-use crate::plan::{Plan, Request, decide, safety};
+use crate::plan::{self, Plan, Request, decide, safety};
 use crate::ui::{self, Ui};
 
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
     /// How many blocks apart the signers' heights may be
-    #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = plan::MAX_SPREAD)]
     max_spread: u64,
     /// Overrule a blocking finding that isn't one of the fixed rules, by its code
     #[arg(long, value_name = "CODE")]
@@ -165,12 +166,23 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome 
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
 pub fn make(host: &mut Host, request: &Request, peers: &Peers) -> Result<Plan, Failure> {
-    let inventory = discover::inventory(host, Versions::Ask)?;
+    let mut inventory = discover::inventory(host, Versions::Ask)?;
+    discover::devices(host, &mut inventory);
+    of(host, &inventory, request, peers)
+}
+
+/// Plans for a host that was looked at.
+pub fn of(
+    host: &mut Host,
+    inventory: &Inventory,
+    request: &Request,
+    peers: &Peers,
+) -> Result<Plan, Failure> {
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
-    let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
-    let around = discover::surroundings(host, &inventory, request, &draft.moves)?;
+    let draft = decide::decide(inventory, request).map_err(Failure::refused)?;
+    let around = discover::surroundings(host, inventory, request, &draft.moves)?;
     Ok(safety::judge(
-        &inventory, request, draft, &around, &ledger, peers,
+        inventory, request, draft, &around, &ledger, peers,
     ))
 }

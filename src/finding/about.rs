@@ -76,6 +76,46 @@ fn about(code: Code) -> About {
         ),
         Code::SeveralValidators => (&[Warn], "keep one [[validator]] of a chain"),
         Code::RunStateOdd => (&[Warn], "start, stop, enable or disable the unit first"),
+        Code::KeyUnknown => (&[Warn], "let kmsctl reach the key's file or device"),
+        Code::KeyUnfit => (&[Block], "put a key file there that tmkms takes"),
+        Code::HsmRefused => (&[Block], "correct the auth key or its password file"),
+        Code::HsmFull => (
+            &[Warn],
+            "wait 30 s: sessions of ended signers become free by themselves",
+        ),
+        Code::HsmSerial => (
+            &[Block],
+            "correct the serial number, or make sure of the device behind the connector",
+        ),
+        Code::HsmKeyUnfit => (
+            &[Block],
+            "correct the key's id, or what the auth key may do",
+        ),
+        Code::HsmKeyExportable => (&[Warn], "keep the wrap keys of the device under lock"),
+        Code::HsmLoginBroad => (
+            &[Warn],
+            "give the signer an auth key that may only sign (`tmkms yubihsm setup` makes one)",
+        ),
+        Code::AccessDenied => (&[Block], "the chown or chmod that the finding names"),
+        Code::SecretExposed => (&[Warn], "the chmod that the finding names"),
+        Code::BinaryReplaced => (
+            &[Block, Warn],
+            "put the old tmkms back under a name of its own and plan with `--binary`",
+        ),
+        Code::NotConnected => (
+            &[Warn],
+            "expected while the validator is stopped; else look at its log and the network",
+        ),
+        Code::ConnectorAway => (
+            &[Block, Info],
+            "start and enable the unit of yubihsm-connector",
+        ),
+        Code::ClockAdrift => (&[Warn], "`timedatectl set-ntp true`"),
+        Code::DiskFull => (&[Block], "make room before the night"),
+        Code::JournalUnread => (
+            &[Warn, Info],
+            "run kmsctl as root, or look where the unit logs to",
+        ),
         Code::ChainNotHalted => (
             &[Block],
             "wait until the chain's validators have stopped (`--wait-for-halt`)",

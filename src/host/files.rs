@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::{Entry, Files, Like, World};
+use super::{Entry, Files, Like, Space, World};
 use crate::content::Fingerprint;
 use crate::floor::Floor;
 use crate::inventory::FileFacts;
@@ -133,7 +133,8 @@ impl Files for Tree {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open_to_read(path)?;
-        // Its size and one byte, so that one read is enough and another one sees the end.
+        // Its size and one byte, so that one read is enough and another one sees the end; and all at once: what grows leaves
+        // pieces of itself in memory, and this may be a key.
         let size = file.metadata()?.len().min(LARGEST);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(LARGEST + 1).read_to_end(&mut bytes)?;
@@ -172,6 +173,28 @@ impl Files for Tree {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn acl(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let fd = self.open_at(path, flags, ResolveFlags::empty())?;
+        let mut value = Vec::with_capacity(64 << 10);
+        let name = "system.posix_acl_access";
+        match rustix::fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
+            Ok(_) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Option<Space>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self.open_at(folder, flags, ResolveFlags::empty())?;
+        let stat = rustix::fs::fstatvfs(&fd)?;
+        Ok(Some(Space {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            files: (stat.f_files > 0).then_some(stat.f_favail),
+        }))
     }
 
     fn resolve(&self, folder: &Path) -> io::Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! The live host: the machine that kmsctl runs on.
 
 mod alive;
+mod asked;
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -15,7 +16,7 @@ use tmkms_core::protocol::TmkmsVersion;
 use super::files::Tree;
 use super::memory::{Memory, OnDisk};
 use super::systemd::Systemd;
-use super::{Clock, Host, Processes};
+use super::{Clock, Executable, Host, Processes};
 use super::{logs, sockets};
 use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
@@ -35,6 +36,8 @@ pub fn open() -> Result<Host> {
         files: Box::new(files),
         services: Box::new(Systemd::connect()?),
         processes: Box::new(Proc::default()),
+        hsm: Box::new(super::hsm::Live),
+        modelled: false,
         memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
         clock: Box::new(WallClock(Instant::now())),
     })
@@ -55,6 +58,10 @@ impl Clock for WallClock {
     fn sleep(&self, time: Duration) -> Result<()> {
         std::thread::sleep(time);
         Ok(())
+    }
+
+    fn synchronised(&self) -> Option<bool> {
+        asked::synchronised()
     }
 }
 
@@ -160,6 +167,28 @@ impl Processes for Proc {
     fn is_program(&self, path: &Path) -> Option<bool> {
         let executable = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o111 != 0;
         Some(std::fs::metadata(path).is_ok_and(executable))
+    }
+
+    fn runs(&mut self, pid: u32, program: &Path) -> Result<Option<Executable>> {
+        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+        let Some(running) = gone(std::fs::metadata(&exe)).context("looking at the process")? else {
+            return Ok(None);
+        };
+        let there = match std::fs::metadata(program) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Some(Executable::Gone));
+            }
+            other => other.with_context(|| format!("looking at {}", program.display()))?,
+        };
+        let same = (running.dev(), running.ino()) == (there.dev(), there.ino());
+        Ok(Some(match same {
+            true => Executable::Same,
+            false => Executable::Other,
+        }))
+    }
+
+    fn reads_journal(&mut self) -> Option<bool> {
+        asked::reads_journal()
     }
 
     fn operator(&self) -> String {

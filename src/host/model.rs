@@ -58,6 +58,8 @@ pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Res
         files,
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
+        hsm: Box::new(super::hsm::Nothing),
+        modelled: true,
         memory,
         clock: Box::new(ModelClock(model)),
     })

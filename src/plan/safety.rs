@@ -3,6 +3,7 @@
 
 mod binaries;
 mod configs;
+pub mod identity;
 mod keys;
 mod meeting;
 mod places;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use tmkms_core::protocol::TmkmsVersion;
 
+pub use binaries::spoken;
 pub use states::startable;
 
 use super::decide::Draft;
@@ -41,6 +43,8 @@ pub struct Surroundings {
     pub binary: Option<Binary>,
     /// What the tmkms that will run each new unit refuses in its config, where its version is known.
     pub refused: BTreeMap<UnitName, Vec<Finding>>,
+    /// What the users of moving signers' units can't do.
+    pub denied: Vec<Finding>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
 }
@@ -72,6 +76,12 @@ struct Case<'a> {
     ledger: &'a Ledger,
 }
 
+impl Case<'_> {
+    fn moves(&self, signer: &Signer) -> bool {
+        self.moves.iter().any(|m| m.old == signer.unit.name)
+    }
+}
+
 /// Makes a draft a plan: with its id, and the findings that speak against it.
 pub fn judge(
     inventory: &Inventory,
@@ -90,8 +100,10 @@ pub fn judge(
     };
     let mut findings = draft.findings;
     findings.extend(units(&case));
-    findings.extend(keys::findings(&keys::now(inventory)));
+    findings.extend(shared_keys(inventory));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
+    findings.extend(identity::findings(inventory, |s| case.moves(s)));
+    findings.extend(around.denied.iter().cloned());
     findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
@@ -144,14 +156,15 @@ pub fn judge(
     plan
 }
 
-fn units(case: &Case<'_>) -> Vec<Finding> {
+/// Two units that start tmkms on one config.
+pub fn shared_configs(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut by_config: BTreeMap<&Path, Vec<&Signer>> = BTreeMap::new();
-    for signer in case.inventory.current() {
+    for signer in inventory.current() {
         let same = by_config.entry(&signer.config.path).or_default();
         same.push(signer);
     }
-    for signer in case.inventory.current() {
+    for signer in inventory.current() {
         let unit = &signer.unit;
         let mut others = by_config[signer.config.path.as_path()].iter();
         if let Some(other) = others.find(|s| s.unit.name > unit.name) {
@@ -170,23 +183,31 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
             );
         }
     }
-    findings.extend(unheeded(case));
+    findings
+}
+
+/// A unit whose newest text systemd hasn't read.
+pub fn needs_reload(signer: &Signer) -> Option<Finding> {
+    signer.unit.needs_reload.then(|| {
+        Finding::block(
+            Code::NeedsDaemonReload,
+            "systemd runs an older text of this unit than the one on disk",
+        )
+        .of(signer.name())
+        .at(&signer.unit.fragment)
+        .remedy("look at the change, then `systemctl daemon-reload`")
+    })
+}
+
+fn units(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = shared_configs(case.inventory);
+    findings.extend(unheeded(case.inventory, case.moves));
     for moving in case.moves {
         let Some(signer) = case.inventory.signer(&moving.old) else {
             continue;
         };
         let unit = &signer.unit;
-        if unit.needs_reload {
-            findings.push(
-                Finding::block(
-                    Code::NeedsDaemonReload,
-                    "systemd runs an older text of this unit than the one on disk",
-                )
-                .of(signer.name())
-                .at(&unit.fragment)
-                .remedy("look at the change, then `systemctl daemon-reload`"),
-            );
-        }
+        findings.extend(needs_reload(signer));
         if unit.closed {
             let message = format!(
                 "the fence of {} is closed: a switch or a way back was left half-way",
@@ -221,15 +242,15 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
 
 /// Units that may start although their fence's marker is there. Staging lets systemd heed it, and a signer that runs
 /// would stay dark after a crash.
-fn unheeded(case: &Case<'_>) -> Vec<Finding> {
-    let signers = case.inventory.signers.iter().filter(|s| s.unit.unheeded);
+pub fn unheeded(inventory: &Inventory, moves: &[Move]) -> Vec<Finding> {
+    let signers = inventory.signers.iter().filter(|s| s.unit.unheeded);
     signers
         .map(|signer| {
             let unit = &signer.unit.name;
             let message = format!(
                 "the marker of {unit}'s fence is there, and systemd doesn't heed it: {unit} isn't closed, and may start"
             );
-            let new = match case.moves.iter().any(|m| &m.old == unit) {
+            let new = match moves.iter().any(|m| &m.old == unit) {
                 true => Finding::block,
                 false => Finding::warn,
             };
@@ -286,12 +307,23 @@ pub enum Side {
 /// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
 /// on with it, and for the way back.
 pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Side) -> Vec<Finding> {
-    let mut findings = keys::findings(&keys::after(inventory, moves, side));
+    let mut findings = keys::findings(&keys::after(inventory, moves, side), &inventory.keys);
     findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
-    findings.extend(strays(inventory));
-    findings.extend(on_other_configs(inventory));
+    findings.extend(processes(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings
+}
+
+/// Processes that sign and aren't what is judged.
+pub fn processes(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = strays(inventory);
+    findings.extend(on_other_configs(inventory));
+    findings
+}
+
+/// Rules S1 and S2 among the units that run now or may at the next boot.
+pub fn shared_keys(inventory: &Inventory) -> Vec<Finding> {
+    keys::findings(&keys::now(inventory), &inventory.keys)
 }
 
 /// The units that may run while a program does, and their configs: those that were judged.

@@ -6,7 +6,8 @@ use anyhow::Result;
 use kmsctl::cli::plan::make;
 use kmsctl::finding::{Code, Severity};
 use kmsctl::host::{Processes, model};
-use kmsctl::inventory::SignerProcess;
+use kmsctl::inventory::{Connection, SignerProcess};
+use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -23,6 +24,14 @@ impl Processes for Telling {
 
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
         self.0.in_unit(unit, control_group)
+    }
+
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.0.connections(pid)
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        self.0.last_lines(unit, lines)
     }
 
     fn tmkms_version(&mut self, _: &Path, _: &str) -> Result<Option<TmkmsVersion>> {
@@ -52,7 +61,7 @@ fn plan(host: &Host, version: &str, accept: &[Code]) -> Plan {
         max_spread: 1,
         accept: accept.iter().copied().collect(),
     };
-    make(&mut model, &request).unwrap()
+    make(&mut model, &request, &Peers::default()).unwrap()
 }
 
 /// How a code weighs in a plan, for its first signer.

@@ -33,7 +33,21 @@ pub fn kmsctl(machine: &Machine, words: &[&str]) -> Result<Said> {
     let argv: Vec<&str> = [PROGRAM].iter().chain(words).copied().collect();
     let output = machine.run(&argv)?;
     let words = words.join(" ");
+    no_key_in(machine, &words, &output)?;
     Ok(Said { words, output })
+}
+
+/// Rule S11: no key file's content is said or kept.
+fn no_key_in(machine: &Machine, words: &str, output: &Output) -> Result<()> {
+    let keys = "find /data_tmkms/ /srv/ -name '*.key' -exec cat '{}' ';' -exec echo ';' 2>/dev/null || true";
+    let keys = machine.sh(keys)?;
+    for key in keys.lines().filter(|line| line.len() >= 44) {
+        let said = output.stdout.contains(key) || output.stderr.contains(key);
+        ensure!(!said, "kmsctl {words} says a key");
+        let kept = machine.run(&["grep", "-rqF", "--", key, "/var/lib/kmsctl"])?;
+        ensure!(kept.code != Some(0), "kmsctl {words} keeps a key");
+    }
+    Ok(())
 }
 
 /// One JSON document of kmsctl's.

@@ -5,10 +5,12 @@
 mod crash;
 #[path = "../support/dice.rs"]
 mod dice;
+mod doctor;
 mod fence;
 mod fleet;
 mod hands;
 mod host_fails;
+mod keys;
 mod kmsctl;
 mod machine;
 mod night;

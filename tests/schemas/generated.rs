@@ -11,6 +11,7 @@ use kmsctl::paths::ManagedPath;
 use kmsctl::plan::Plan;
 use kmsctl::snapshot::Snapshot;
 use kmsctl::ui::check::Check;
+use kmsctl::ui::doctor::Report;
 use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
@@ -72,6 +73,7 @@ fn schemas() -> [(&'static str, Value); 11] {
     [
         ("abandon", schema::<Abandoned>()),
         ("check", schema::<Check>()),
+        ("doctor", schema::<Report>()),
         ("dry-run", schema::<DryRun<'_>>()),
         ("error", schema::<Error<'_>>()),
         ("event", schema::<Line<'_>>()),

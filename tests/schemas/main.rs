@@ -74,6 +74,12 @@ fn the_night_there_and_back() {
     document(&host, &["history"], 0, "history");
     document(&host, &["status"], 0, "status");
     document(&host, &["heights"], 0, "heights");
+    document(
+        &host,
+        &["doctor", "--new-chain", "commercio-3"],
+        0,
+        "doctor",
+    );
     let plan = document(&host, &PLAN, 0, "plan");
     let staged = events(&host, &["stage"], 0);
     assert_eq!(

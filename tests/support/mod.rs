@@ -5,6 +5,7 @@
 pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
+pub mod secrets;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -138,8 +139,20 @@ impl Host {
         command
     }
 
+    /// Runs kmsctl, and looks for every secret of the host in what it says and keeps.
     pub fn kmsctl(&self, words: &[&str]) -> Said {
+        let secrets = secrets::of(self.root());
         let output = self.command(words).output().unwrap();
+        secrets::assert_none(&secrets, "standard output", &output.stdout);
+        secrets::assert_none(&secrets, "standard error", &output.stderr);
+        secrets::assert_none_below(&secrets, &self.path("var/lib/kmsctl"));
+        secrets::assert_none_below(&secrets, &self.path("run"));
+        for pair in words
+            .windows(2)
+            .filter(|pair| ["--out", "--runbook"].contains(&pair[0]))
+        {
+            secrets::assert_none(&secrets, pair[1], &fs::read(pair[1]).unwrap_or_default());
+        }
         Said {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -170,6 +183,17 @@ impl Host {
             tree.remove(Path::new(folder));
         }
         tree
+    }
+}
+
+/// What was run without [`Host::kmsctl`], at a terminal or killed, kept no secret either.
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let secrets = secrets::of(self.root());
+            secrets::assert_none_below(&secrets, &self.path("var/lib/kmsctl"));
+            secrets::assert_none_below(&secrets, &self.path("run"));
+        }
     }
 }
 

@@ -158,6 +158,11 @@ impl Config {
         chain.state_file_or_default()
     }
 
+    /// Returns whether the config itself holds a password or an API key.
+    pub fn has_secrets(&self) -> bool {
+        !self.fortanixdsm.is_empty() || self.yubihsm.iter().any(|hsm| hsm.auth.has_inline_password)
+    }
+
     /// Returns where secrets stand, in order and apart from each other: see [`secret_spans`].
     pub fn secret_spans(&self) -> Vec<Range<usize>> {
         self.secrets.clone()

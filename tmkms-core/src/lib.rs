@@ -9,6 +9,7 @@
 pub mod chain_id;
 pub mod check;
 pub mod config;
+pub mod consensus_key;
 pub mod edit;
 pub mod log;
 pub mod protocol;
@@ -17,6 +18,7 @@ mod text;
 
 pub use chain_id::{ChainId, ChainIdError};
 pub use config::{Config, ConfigError, KeyRef, Spanned, redacted, secret_spans};
+pub use consensus_key::ConsensusKey;
 pub use edit::{Edit, EditError, apply};
 pub use protocol::{
     ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support,

@@ -56,6 +56,12 @@ pub fn of_verb(verb: &str) -> Option<&'static [&'static str]> {
             "Closes the journal of an interrupted operation, for an operator who has put the host right by hand. Fence, units \
              and files stay as they are. `kmsctl status` names the operation, and afterwards shows who runs.",
         ],
+        "doctor" => &[
+            "Looks, in a fixed order and a line each, at units, processes, what the units' users can reach, secrets, binaries, \
+             keys and YubiHSMs, connections to validators (seen, never dialled), state files, the clock, disks, the journal, \
+             and at what the saved plan, or one for `--new-chain`, would meet. A finding says what to type. What can't be \
+             judged, as under `--root`, is said. It changes nothing and exits with 3 where something is in the way.",
+        ],
         "status" => &[
             "Shows each signer's units, whether they run, are enabled, and are open or closed, how far each chain was signed, \
              and which operation is open. It says what to type next. With `--json` it is one document for jq(1).",

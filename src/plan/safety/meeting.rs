@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use crate::keys::Keys;
 use crate::ledger::{Mark, mark};
 use crate::plan::ChainFile;
 
@@ -11,33 +12,45 @@ use crate::plan::ChainFile;
 #[derive(PartialEq, Eq, Hash)]
 enum Common<'a> {
     Key(&'a str, Mark<'a>),
+    /// One key whatever its names.
+    Public(&'a str, [u8; 32]),
     StateFile(&'a Path),
 }
 
-fn commons(file: &ChainFile) -> impl Iterator<Item = Common<'_>> {
-    let keys = file.keys.iter();
-    keys.map(|key| Common::Key(&file.chain, mark(key)))
-        .chain([Common::StateFile(&file.state_file)])
+fn commons<'a>(known: &Keys, file: &'a ChainFile) -> Vec<Common<'a>> {
+    let mut commons = vec![Common::StateFile(&file.state_file)];
+    for key in &file.keys {
+        commons.push(Common::Key(&file.chain, mark(key)));
+        let public = known.public(key);
+        commons.extend(public.map(|public| Common::Public(&file.chain, public.0)));
+    }
+    commons
 }
 
 /// Chain files by what they may have in common, each with its owner's number.
-pub struct Meetings<'a>(HashMap<Common<'a>, BTreeSet<usize>>);
+pub struct Meetings<'a> {
+    known: &'a Keys,
+    owners: HashMap<Common<'a>, BTreeSet<usize>>,
+}
 
 impl<'a> Meetings<'a> {
-    pub fn of(files: impl IntoIterator<Item = (usize, &'a ChainFile)>) -> Meetings<'a> {
-        let mut meetings = Meetings(HashMap::new());
+    pub fn of(
+        known: &'a Keys,
+        files: impl IntoIterator<Item = (usize, &'a ChainFile)>,
+    ) -> Meetings<'a> {
+        let mut owners: HashMap<Common<'a>, BTreeSet<usize>> = HashMap::new();
         for (owner, file) in files {
-            for common in commons(file) {
-                meetings.0.entry(common).or_default().insert(owner);
+            for common in commons(known, file) {
+                owners.entry(common).or_default().insert(owner);
             }
         }
-        meetings
+        Meetings { known, owners }
     }
 
     /// The pairs of owners that may have something in common, in order, the lower number first.
     pub fn pairs(&self) -> BTreeSet<(usize, usize)> {
         let mut pairs = BTreeSet::new();
-        for owners in self.0.values() {
+        for owners in self.owners.values() {
             for (n, a) in owners.iter().enumerate() {
                 pairs.extend(owners.iter().skip(n + 1).map(|b| (*a, *b)));
             }
@@ -47,8 +60,9 @@ impl<'a> Meetings<'a> {
 
     /// The owners that may have something in common with a file, in order.
     pub fn with(&self, file: &'a ChainFile) -> BTreeSet<usize> {
-        commons(file)
-            .filter_map(|common| self.0.get(&common))
+        commons(self.known, file)
+            .into_iter()
+            .filter_map(|common| self.owners.get(&common))
             .flatten()
             .copied()
             .collect()
@@ -82,7 +96,8 @@ mod tests {
             file("b-1", "/s/2", "usb", 1),
             file("b-1", "/s//0", "usb", 2),
         ];
-        let meetings = Meetings::of(files.iter().enumerate());
+        let keys = Keys::default();
+        let meetings = Meetings::of(&keys, files.iter().enumerate());
         assert_eq!(meetings.pairs(), BTreeSet::from([(0, 1), (0, 3)]));
         let other = file("b-1", "/s/1", "usb", 1);
         assert_eq!(meetings.with(&other), BTreeSet::from([1, 2]));

@@ -9,14 +9,15 @@ use super::keys::signs;
 use super::meeting::Meetings;
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
-use crate::ledger::{Ledger, share_key};
+use crate::keys::Keys;
+use crate::ledger::Ledger;
 use crate::plan::{ChainFile, Move};
 use crate::unit::UnitName;
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let configs: Vec<ChainFile> = case.inventory.signers.iter().flat_map(signs).collect();
-    let meetings = Meetings::of(configs.iter().enumerate());
+    let meetings = Meetings::of(&case.inventory.keys, configs.iter().enumerate());
     for moving in case.moves {
         if let Some(signer) = case.inventory.signer(&moving.old) {
             for chain in &signer.chains {
@@ -27,7 +28,13 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
         // A chain that keeps its id keeps its file, which was judged above.
         for chain in moving.chains.iter().filter(|c| c.old.chain != c.new.chain) {
             findings.extend(new_state(case, moving, &chain.new));
-            findings.extend(elsewhere(&configs, &meetings, moving, &chain.new));
+            findings.extend(elsewhere(
+                &case.inventory.keys,
+                &configs,
+                &meetings,
+                moving,
+                &chain.new,
+            ));
         }
         findings.extend(identity(case.ledger, moving));
     }
@@ -178,13 +185,14 @@ fn kept_elsewhere(moving: &Move, file: &ChainFile, known: &Path) -> Finding {
 
 /// Rule S2 by the configs found, enabled or not: no other file is named for the key on the new chain.
 fn elsewhere<'a>(
+    keys: &Keys,
     configs: &[ChainFile],
     meetings: &Meetings<'a>,
     moving: &Move,
     file: &'a ChainFile,
 ) -> Option<Finding> {
     let files = meetings.with(file).into_iter().map(|n| &configs[n]);
-    let same = |f: &&ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+    let same = |f: &&ChainFile| f.chain == file.chain && keys.shared(&f.keys, &file.keys).is_some();
     let mut others = files
         .filter(same)
         .filter(|f| f.state_file != file.state_file);
@@ -215,11 +223,15 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
         );
     }
     let mut findings = Vec::new();
-    let meetings = Meetings::of(owners.iter().map(|(_, f)| f).enumerate());
+    let meetings = Meetings::of(
+        &case.inventory.keys,
+        owners.iter().map(|(_, f)| f).enumerate(),
+    );
     for (n, m) in meetings.pairs() {
         let ((a, file), (b, other)) = (&owners[n], &owners[m]);
         // A retired unit and its successor keep one key's state for one chain: one history, not two.
-        let one = file.chain == other.chain && share_key(&file.keys, &other.keys);
+        let shared = case.inventory.keys.shared(&file.keys, &other.keys);
+        let one = file.chain == other.chain && shared.is_some();
         if file.state_file == other.state_file && !one {
             let message = format!(
                 "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
