@@ -14,6 +14,7 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 pub use public::PublicKey;
+pub(crate) use public::hex;
 
 /// The bytes of a private key: tmkms and CometBFT keep the seed that it follows from.
 pub const SEED_LENGTH: usize = 32;

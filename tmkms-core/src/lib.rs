@@ -21,4 +21,4 @@ pub use keys::{KeyFileError, PublicKey, SecretKey};
 pub use protocol::{
     ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support,
 };
-pub use state::{SignState, StateError};
+pub use state::{SignState, StateError, StateFile, StateFormat};
