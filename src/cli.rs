@@ -13,17 +13,20 @@ mod read;
 mod rollback;
 mod snapshot;
 mod stage;
+mod state;
 mod status;
 mod unstage;
 mod watch;
 mod way_back;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Exit, Failure, Outcome};
+use crate::host::files::Tree;
 use crate::host::{Host, live, model};
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
@@ -101,6 +104,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Show a state file, tmkms' or CometBFT's, or write it as the other's
+    State(state::StateArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -121,7 +126,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::State(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -143,6 +148,12 @@ impl Global {
             Some(root) => model::open(root),
             None => live::open(),
         }
+    }
+
+    /// The host's files alone, for verbs that ask nothing of systemd.
+    fn files(&self) -> anyhow::Result<Tree> {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Tree::open(root).with_context(|| format!("opening {}", root.display()))
     }
 }
 
@@ -182,17 +193,23 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), &cli.verb, ui)
+    on(|| cli.global.host(), || cli.global.files(), &cli.verb, ui)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli.verb, cli.global.ui())
+    let none = || anyhow::bail!("a host that is given has no files of its own to begin with");
+    on(|| Ok(host), none, &cli.verb, cli.global.ui())
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outcome {
+fn on(
+    host: impl FnOnce() -> anyhow::Result<Host>,
+    files: impl FnOnce() -> anyhow::Result<Tree>,
+    verb: &Verb,
+    ui: Ui,
+) -> Outcome {
     match verb {
         Verb::Plan(args) => plan::run(&mut host()?, ui, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
@@ -203,6 +220,7 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outco
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::State(args) => state::run(host, &files()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

@@ -7,6 +7,7 @@ pub mod history;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;
+pub mod state;
 pub mod status;
 
 use std::fmt::Write as _;

@@ -227,14 +227,12 @@ fn cometbft(fields: &Fields) -> Result<StateFile, StateError> {
             step => step.saturating_sub(1),
         },
     };
-    let bytes = text(fields, "signbytes")?
-        .map(unhex)
-        .map(|hex| {
-            hex.ok_or(StateError::WrongType {
-                field: "signbytes",
-                expected: "hex digits",
-            })
-        });
+    let bytes = text(fields, "signbytes")?.map(unhex).map(|hex| {
+        hex.ok_or(StateError::WrongType {
+            field: "signbytes",
+            expected: "hex digits",
+        })
+    });
     let signature = text(fields, "signature")?.map(|text| {
         let decoded = Base64::decode_vec(text).ok();
         decoded
