@@ -16,6 +16,7 @@ mod stage;
 mod state;
 mod status;
 mod unstage;
+mod validator;
 mod watch;
 mod way_back;
 
@@ -104,6 +105,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Let a validator wait for its signer, in its config.toml and on its own host
+    Validator(validator::ValidatorArgs),
     /// Show a state file, tmkms' or CometBFT's, or write it as the other's
     State(state::StateArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
@@ -126,7 +129,7 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) | Verb::State(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::State(_) | Verb::Validator(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -220,6 +223,7 @@ fn on(
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Validator(args) => validator::run(&files()?, ui, args),
         Verb::State(args) => state::run(host, &files()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),

@@ -33,3 +33,4 @@ pub mod settings;
 pub mod snapshot;
 pub mod ui;
 pub mod unit;
+pub mod validator;

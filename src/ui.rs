@@ -9,6 +9,7 @@ pub mod progress;
 pub mod snapshot;
 pub mod state;
 pub mod status;
+pub mod validator;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
