@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod heights;
 mod history;
+mod init;
 mod man;
 mod operation;
 pub mod plan;
@@ -105,6 +106,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Set up a new signer: keys, state file, tmkms.toml and unit; nothing is started
+    Init(init::InitArgs),
     /// Let a validator wait for its signer, in its config.toml and on its own host
     Validator(validator::ValidatorArgs),
     /// Show a state file, tmkms' or CometBFT's, or write it as the other's
@@ -129,7 +132,9 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) | Verb::State(_) | Verb::Validator(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Init(_) | Verb::State(_) | Verb::Validator(_) => {
+                Prints::Document
+            }
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -223,6 +228,7 @@ fn on(
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Init(args) => init::run(&mut host()?, &files()?, ui, args),
         Verb::Validator(args) => validator::run(&files()?, ui, args),
         Verb::State(args) => state::run(host, &files()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),

@@ -20,6 +20,7 @@ pub mod discover;
 pub mod exit;
 pub mod finding;
 pub mod host;
+pub mod init;
 pub mod inventory;
 pub mod journal;
 pub mod kms;
