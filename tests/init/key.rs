@@ -61,15 +61,3 @@ pub fn state(chain: &str, height: u64, seed: &[u8; 32]) -> String {
         Base64::encode_string(&signature)
     )
 }
-
-/// Every way in which a seed may be written down.
-pub fn spellings(seed: &[u8]) -> Vec<String> {
-    let hex: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    vec![
-        // Alone, and as the beginning of seed and public key.
-        Base64::encode_string(seed)[..42].to_owned(),
-        hex.to_uppercase(),
-        hex,
-        format!("{seed:?}").trim_matches(['[', ']']).to_owned(),
-    ]
-}

@@ -18,7 +18,7 @@ const KEYS: [&str; 4] = [
 
 fn scan(host: &Host, said: &Said, seeds: &[Vec<u8>]) {
     for seed in seeds {
-        for spelling in key::spellings(seed) {
+        for spelling in spellings(seed) {
             let holds = |bytes: &[u8]| {
                 let text = String::from_utf8_lossy(bytes).into_owned();
                 text.contains(&spelling)
@@ -35,6 +35,18 @@ fn scan(host: &Host, said: &Said, seeds: &[Vec<u8>]) {
             });
         }
     }
+}
+
+/// Every way in which a seed may be written down.
+fn spellings(seed: &[u8]) -> Vec<String> {
+    let hex: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        // Alone, and as the beginning of seed and public key.
+        Base64::encode_string(seed)[..42].to_owned(),
+        hex.to_uppercase(),
+        hex,
+        format!("{seed:?}").trim_matches(['[', ']']).to_owned(),
+    ]
 }
 
 fn walk(folder: &Path, see: &mut impl FnMut(&Path)) {

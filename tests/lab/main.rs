@@ -4,6 +4,7 @@
 
 mod fence;
 mod fleet;
+mod init;
 mod kmsctl;
 mod machine;
 mod night;
