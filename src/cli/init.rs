@@ -264,6 +264,14 @@ fn warnings(host: &mut Host, signer: &Signer) -> Result<Vec<String>, Failure> {
     let version = host
         .processes
         .tmkms_version(&signer.binary, &signer.user.name)?;
+    if let Some(version) = version
+        && signer.keys_shown.format == Format::CosmosJson
+        && (version.major, version.minor) < (0, 11)
+    {
+        return Err(Failure::refused(format!(
+            "tmkms {version} ({binary}) doesn't know cosmos-json: leave --key-format out, or name another --binary"
+        )));
+    }
     match version.map(|version| (version, support(version, Some(signer.protocol)))) {
         Some((version, Some(Support::Refused | Support::Panics))) => {
             return Err(Failure::refused(format!(
@@ -316,6 +324,7 @@ fn report(
         consensus_key: shown,
         address: public.consensus.map(|key| key.address()),
         node_id: public.connection.node_id(),
+        connection_key: public.connection.to_hex().to_lowercase(),
         state_file: signer.names.state.clone(),
         state: state.at_in_tmkms(),
         files: plan.files(),

@@ -24,8 +24,10 @@ pub struct Report {
     pub consensus_key: Option<String>,
     /// The validator's address on the chain, in hex.
     pub address: Option<String>,
-    /// What tmkms logs as its KMS node ID.
+    /// What tmkms before 0.15 logs as its KMS node ID.
     pub node_id: String,
+    /// The connection's public key in hex, which tmkms 0.15 logs instead.
+    pub connection_key: String,
     pub state_file: NewPath,
     /// Where it begins: nothing at this point or below it is signed.
     pub state: SignState,
@@ -56,7 +58,13 @@ pub fn text(report: &Report) -> String {
         line(&mut out, format_args!("  consensus key {key}"));
         line(&mut out, format_args!("  validator address {address}"));
     }
-    line(&mut out, format_args!("  KMS node id {}", report.node_id));
+    line(
+        &mut out,
+        format_args!(
+            "  KMS node ID {}, of connection key {}",
+            report.node_id, report.connection_key
+        ),
+    );
     for file in &report.files {
         line(&mut out, format_args!("  + {file}"));
     }

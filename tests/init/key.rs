@@ -1,5 +1,7 @@
 //! A validator whose key everybody knows: RFC 8032's second test vector, in CometBFT's files.
 
+#![allow(dead_code, reason = "each test target uses a part of this")]
+
 use base64ct::{Base64, Encoding};
 use ed25519_dalek::{Signer, SigningKey};
 

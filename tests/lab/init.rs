@@ -270,17 +270,23 @@ fn log(machine: &Machine, unit: &str) -> Result<String> {
 }
 
 fn logs_what_was_printed(machine: &Machine, unit: &str, report: &Value) -> Result<()> {
-    let mut wanted = vec![format!(
-        "KMS node ID: {}",
-        report["node_id"].as_str().context("a node id")?
-    )];
-    if let Some(key) = report["consensus_key"].as_str() {
-        wanted.push(format!("added consensus Ed25519 key: {key}"));
+    let field = |name: &str| report[name].as_str().unwrap_or("nothing");
+    let id = format!("KMS node ID: {}", field("node_id"));
+    // As 0.15 has it.
+    let key = format!(
+        "KMS node ID: PublicKey::Ed25519({})",
+        field("connection_key")
+    );
+    let mut wanted = vec![[id, key]];
+    if report["consensus_key"].is_string() {
+        let key = format!("added consensus Ed25519 key: {}", field("consensus_key"));
+        wanted.push([key.clone(), key]);
     }
     // The journal has a line a little after it was said.
     for words in wanted {
-        kmsctl::eventually(&format!("{unit} logs {words:?}"), || {
-            Ok(log(machine, unit)?.contains(&words))
+        kmsctl::eventually(&format!("{unit} logs one of {words:?}"), || {
+            let log = log(machine, unit)?;
+            Ok(words.iter().any(|words| log.contains(words)))
         })?;
     }
     Ok(())
