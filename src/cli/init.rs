@@ -122,17 +122,17 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     operation::none_open(history.open())?;
     let inventory = discover::inventory(host, Versions::Skip)?;
     let signer = signer(host, files, &args, &inventory)?;
+    let mut plan = place::folders(files, &signer, args.name.is_some())?;
+    place::is_free(host, files, &signer)?;
     let mut warnings = warnings(host, &signer)?;
     let keys = keys::read(files, &args, &signer.provider, &mut warnings)?;
     let ledger = Ledger::of(&history.0);
     keys::sign_nowhere_else(files, &inventory, &ledger, &signer, keys.public)?;
     let state = last_signed::state(host, files, &args, &signer, keys.public, &mut warnings)?;
-    let mut plan = place::folders(files, &signer, args.name.is_some())?;
 
     let config = render::signer::config(&signer)?;
     let unit = render::signer::unit(&signer)?;
     UnitText::parse(&unit).map_err(|e| anyhow::anyhow!("the rendered unit is wrong: {e}"))?;
-    place::is_free(host, files, &signer)?;
     let public = Publics {
         consensus: keys.public,
         connection: keys.connection.public_key(),

@@ -14,7 +14,10 @@ use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
 use kmsctl::ui::history::{Abandoned, Operation, Operations};
+use kmsctl::ui::init::Report as Init;
+use kmsctl::ui::state::Shown;
 use kmsctl::ui::status::{Heights, Status};
+use kmsctl::ui::validator::Report as Validator;
 use kmsctl::unit::UnitName;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -67,7 +70,7 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 10] {
+fn schemas() -> [(&'static str, Value); 13] {
     [
         ("abandon", schema::<Abandoned>()),
         ("dry-run", schema::<DryRun<'_>>()),
@@ -75,10 +78,13 @@ fn schemas() -> [(&'static str, Value); 10] {
         ("event", schema::<Line<'_>>()),
         ("heights", schema::<Heights>()),
         ("history", schema::<Operations>()),
+        ("init", schema::<Init>()),
         ("operation", schema::<Operation<'_>>()),
         ("plan", schema::<Plan>()),
         ("snapshot", schema::<Snapshot>()),
+        ("state", schema::<Shown>()),
         ("status", schema::<Status>()),
+        ("validator", schema::<Validator>()),
     ]
 }
 
