@@ -107,7 +107,7 @@ enum Verb {
     /// Show how far each signer signed
     Heights,
     /// Set up a new signer: keys, state file, tmkms.toml and unit; nothing is started
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
     /// Let a validator wait for its signer, in its config.toml and on its own host
     Validator(validator::ValidatorArgs),
     /// Show a state file, tmkms' or CometBFT's, or write it as the other's

@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use tmkms_core::Spanned;
 use tmkms_core::edit::Edit;
 use toml_edit::{Document, Item, TableLike};
@@ -18,19 +16,13 @@ use toml_edit::{Document, Item, TableLike};
 use crate::unit::line_of;
 
 /// Where a validator waits for its signer: `tcp://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(into = "String")]
-#[schemars(with = "String", extend("pattern" = "^tcp://.+:[0-9]+$"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     host: String,
     port: u16,
 }
 
 impl Listen {
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Whether whoever reaches the machine reaches it.
     pub fn is_open(&self) -> bool {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
@@ -77,12 +69,6 @@ impl FromStr for Listen {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tcp://{}:{}", self.host, self.port)
-    }
-}
-
-impl From<Listen> for String {
-    fn from(listen: Listen) -> String {
-        listen.to_string()
     }
 }
 

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tmkms_core::keys::SecretKey;
-use zeroize::Zeroizing;
 
 use super::state::absolute;
 use crate::exit::{Exit, Failure, Outcome};
@@ -289,7 +288,7 @@ fn copies(files: &Tree, home: &Path, config: &ConfigToml) -> Result<Vec<KeyCopy>
         ) {
             continue;
         }
-        let key = files.read(&path).map(Zeroizing::new);
+        let key = files.read_secret(&path);
         let address = key.ok().and_then(|bytes| {
             let key = SecretKey::from_validator_json(&bytes);
             Some(key.ok()?.public_key().address())

@@ -60,8 +60,7 @@ pub fn provider(files: &Tree, args: &InitArgs) -> Result<Provider, Failure> {
     }
     let password_file = absolute(file)?;
     let password = files
-        .read(&password_file)
-        .map(Zeroizing::new)
+        .read_secret(&password_file)
         .with_context(|| format!("reading {}", password_file.display()))?;
     if password.trim_ascii().is_empty() {
         return Err(Failure::refused(format!(
@@ -101,8 +100,7 @@ fn import(files: &Tree, file: &Path, warnings: &mut Vec<String>) -> Result<Secre
     let path = absolute(file)?;
     let shown = path.display();
     let bytes = files
-        .read(&path)
-        .map(Zeroizing::new)
+        .read_secret(&path)
         .with_context(|| format!("reading {shown}"))?;
     let key = SecretKey::from_validator_json(&bytes)
         .map_err(|e| Failure::refused(format!("{shown}: {e}")))?;
@@ -164,11 +162,8 @@ pub fn sign_nowhere_else(
             )));
         }
     }
-    let known = ledger.state_files(&own, chain);
-    match known
-        .filter(|file| *file != signer.names.state.as_path())
-        .next()
-    {
+    let mut known = ledger.state_files(&own, chain);
+    match known.find(|file| *file != signer.names.state.as_path()) {
         Some(file) => Err(Failure::refused(format!(
             "this key signed {chain} with {} before: another state file would let it sign the same heights again",
             file.display()
@@ -184,7 +179,7 @@ fn publics(files: &Tree, signer: &inventory::Signer, chain: &str) -> Vec<PublicK
     signs
         .filter_map(|key| {
             let path = tmkms::absolute(&key.path.value, &signer.unit.working_directory);
-            let bytes = Zeroizing::new(files.read(&path).ok()?);
+            let bytes = files.read_secret(&path).ok()?;
             let key = match key.key_format {
                 SoftsignFormat::Base64 => SecretKey::from_base64(&bytes),
                 SoftsignFormat::Json => SecretKey::from_validator_json(&bytes),
