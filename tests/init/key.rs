@@ -51,15 +51,19 @@ pub fn state(chain: &str, height: u64, seed: &[u8; 32]) -> String {
     .concat();
     let mut vote = vec![0x08, 2, 0x11];
     vote.extend(height.to_le_bytes());
-    vote.extend([0x22, u8::try_from(block.len()).unwrap()]);
+    vote.extend([0x22, length(&block)]);
     vote.extend(block);
-    vote.extend([0x2a, 2, 0x08, 1, 0x32, u8::try_from(chain.len()).unwrap()]);
+    vote.extend([0x2a, 2, 0x08, 1, 0x32, length(chain.as_bytes())]);
     vote.extend(chain.bytes());
-    vote.insert(0, u8::try_from(vote.len()).unwrap());
+    vote.insert(0, length(&vote));
     let signature = SigningKey::from_bytes(seed).sign(&vote).to_bytes();
     let hex: String = vote.iter().map(|byte| format!("{byte:02X}")).collect();
     format!(
         "{{\n  \"height\": \"{height}\",\n  \"round\": 0,\n  \"step\": 3,\n  \"signature\": \"{}\",\n  \"signbytes\": \"{hex}\"\n}}",
         Base64::encode_string(&signature)
     )
+}
+
+fn length(bytes: &[u8]) -> u8 {
+    u8::try_from(bytes.len()).unwrap_or_else(|_| panic!("a vote has {} bytes", bytes.len()))
 }

@@ -122,8 +122,7 @@ fn a_key_file_that_is_no_validator_s() {
     let whole = key::file();
     let base64 = whole
         .split('"')
-        .filter(|word| word.len() == 88)
-        .next_back()
+        .rfind(|word| word.len() == 88)
         .unwrap()
         .to_owned();
     for (text, words) in [
@@ -253,7 +252,6 @@ fn nothing_that_is_there_is_overwritten() {
             ("name", "04"),
             ("chain", "haqq_11235-1"),
         ]);
-        let name = name.replace("haqq_11235_", "haqq_11235_");
         refused(
             &host,
             &init,
