@@ -9,6 +9,7 @@ mod doctor;
 mod halt;
 mod heights;
 mod history;
+mod init;
 mod man;
 mod operation;
 pub mod plan;
@@ -16,17 +17,21 @@ mod read;
 mod rollback;
 mod snapshot;
 mod stage;
+mod state;
 mod status;
 mod unstage;
+mod validator;
 mod watch;
 mod way_back;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Exit, Failure, Outcome};
+use crate::host::files::Tree;
 use crate::host::{Host, live, model};
 use crate::peers::Peer;
 use crate::ui::Ui;
@@ -112,6 +117,12 @@ enum Verb {
     Check(check::CheckArgs),
     /// Look for everything about this host that could spoil the night
     Doctor(doctor::DoctorArgs),
+    /// Set up a new signer: keys, state file, tmkms.toml and unit; nothing is started
+    Init(Box<init::InitArgs>),
+    /// Let a validator wait for its signer, in its config.toml and on its own host
+    Validator(validator::ValidatorArgs),
+    /// Show a state file, tmkms' or CometBFT's, or write it as the other's
+    State(state::StateArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -133,6 +144,7 @@ impl Verb {
                 Prints::Document
             }
             Verb::Snapshot(_) | Verb::Check(_) | Verb::Doctor(_) => Prints::Document,
+            Verb::Init(_) | Verb::State(_) | Verb::Validator(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -154,6 +166,12 @@ impl Global {
             Some(root) => model::open(root),
             None => live::open(),
         }
+    }
+
+    /// The host's files alone, for verbs that ask nothing of systemd.
+    fn files(&self) -> anyhow::Result<Tree> {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Tree::open(root).with_context(|| format!("opening {}", root.display()))
     }
 }
 
@@ -193,17 +211,22 @@ fn run_verb(cli: &Cli) -> Exit {
 }
 
 fn dispatch(cli: &Cli) -> Outcome {
-    on(|| cli.global.host(), cli)
+    on(|| cli.global.host(), || cli.global.files(), cli)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli)
+    let none = || anyhow::bail!("a host that is given has no files of its own to begin with");
+    on(|| Ok(host), none, &cli)
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, cli: &Cli) -> Outcome {
+fn on(
+    host: impl FnOnce() -> anyhow::Result<Host>,
+    files: impl FnOnce() -> anyhow::Result<Tree>,
+    cli: &Cli,
+) -> Outcome {
     let Cli { global, verb } = cli;
     let (ui, peers, root) = (global.ui(), &global.peers, global.root.as_deref());
     match verb {
@@ -218,6 +241,9 @@ fn on(host: impl FnOnce() -> anyhow::Result<Host>, cli: &Cli) -> Outcome {
         Verb::Heights => heights::run(&mut host()?, ui),
         Verb::Check(args) => check::run(host, root, ui, args),
         Verb::Doctor(args) => doctor::run(&mut host()?, ui, peers, args),
+        Verb::Init(args) => init::run(&mut host()?, &files()?, ui, args),
+        Verb::Validator(args) => validator::run(&files()?, ui, args),
+        Verb::State(args) => state::run(host, &files()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod drop_in;
 pub mod runbook;
+pub mod signer;
 pub mod unit;
 
 use std::ops::Range;

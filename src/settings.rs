@@ -15,9 +15,9 @@ use crate::unit::line_of;
 /// Where the file lies on a host.
 pub const PATH: &str = "/etc/kmsctl/kmsctl.toml";
 
-/// Flags that are no settings: which host's file this is, files that are written, and what one plan's operator overrules
-/// after looking at it.
-pub const NO_SETTINGS: [&str; 7] = [
+/// Flags that are no settings: which host's file this is, files that are written, what one plan's operator overrules after
+/// looking at it, and what is true of one new signer only.
+pub const NO_SETTINGS: [&str; 17] = [
     "root",
     "no_settings",
     "help",
@@ -25,6 +25,17 @@ pub const NO_SETTINGS: [&str; 7] = [
     "out",
     "runbook",
     "accept",
+    // Of one signer, one key or one file.
+    "import",
+    "generate",
+    "state",
+    "height",
+    "new_validator",
+    "name",
+    "unit",
+    "config",
+    "check",
+    "undo",
 ];
 
 /// The flag that tables stand for, `[[peer]]`.

@@ -4,6 +4,8 @@
 //! nor a link, absolute or not, leads out of it. Changes go through folders without any link in their path, and
 //! never replace what is there.
 
+mod new;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +20,8 @@ use crate::content::Fingerprint;
 use crate::floor::Floor;
 use crate::inventory::FileFacts;
 use crate::paths::{ManagedLink, ManagedPath};
+
+pub use new::Made;
 
 /// No config, unit or state file is larger: what is, is something else.
 const LARGEST: u64 = 16 << 20;
@@ -344,16 +348,20 @@ impl Tree {
                 facts(&rustix::fs::fstat(&model)?)
             }
         };
-        let own = rustix::fs::fstat(&file)?;
-        if (own.st_uid, own.st_gid) != (facts.uid, facts.gid)
-            && rustix::process::geteuid().is_root()
-        {
-            let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
-            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(facts.mode))?;
+        give(file.as_fd(), facts)?;
         file.sync_all()
     }
+}
+
+/// Gives a file or a folder its owner and its mode. Only root can give to others; whoever rehearses below `--root` as
+/// somebody else keeps it.
+fn give(file: BorrowedFd<'_>, facts: FileFacts) -> io::Result<()> {
+    let own = rustix::fs::fstat(file)?;
+    if (own.st_uid, own.st_gid) != (facts.uid, facts.gid) && rustix::process::geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    }
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(facts.mode))?)
 }
 
 impl World for Tree {

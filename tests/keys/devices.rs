@@ -8,6 +8,7 @@ use kmsctl::finding::{Code, Severity};
 use kmsctl::host::hsm::connector::Status;
 use kmsctl::host::hsm::{Adapter, Answer, AuthKey, Hsm, HsmKey, Question, Trouble};
 use kmsctl::host::model;
+use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
 use tmkms_core::ConsensusKey;
 
@@ -86,7 +87,7 @@ fn planned(
         max_spread: 1,
         accept: Default::default(),
     };
-    let plan = plan::make(&mut opened, &request)
+    let plan = plan::make(&mut opened, &request, &Peers::default())
         .map_err(|f| f.error)
         .unwrap();
     let asked = played.asked.borrow().clone();
@@ -321,7 +322,7 @@ fn passwords_are_read_as_tmkms_reads_them() {
     });
     let request =
         serde_json::from_str::<Request>(r#"{"new_chain":"commercio-3","max_spread":1}"#).unwrap();
-    let plan = plan::make(&mut opened, &request)
+    let plan = plan::make(&mut opened, &request, &Peers::default())
         .map_err(|f| f.error)
         .unwrap();
     finds(

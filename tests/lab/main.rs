@@ -10,6 +10,7 @@ mod fence;
 mod fleet;
 mod hands;
 mod host_fails;
+mod init;
 mod keys;
 mod kmsctl;
 mod machine;

@@ -16,7 +16,10 @@ use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
 use kmsctl::ui::history::{Abandoned, Operation, Operations};
+use kmsctl::ui::init::Report as Init;
+use kmsctl::ui::state::Shown;
 use kmsctl::ui::status::{Heights, Status};
+use kmsctl::ui::validator::Report as Validator;
 use kmsctl::unit::UnitName;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -69,7 +72,7 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 11] {
+fn schemas() -> [(&'static str, Value); 15] {
     [
         ("abandon", schema::<Abandoned>()),
         ("check", schema::<Check>()),
@@ -79,10 +82,13 @@ fn schemas() -> [(&'static str, Value); 11] {
         ("event", schema::<Line<'_>>()),
         ("heights", schema::<Heights>()),
         ("history", schema::<Operations>()),
+        ("init", schema::<Init>()),
         ("operation", schema::<Operation<'_>>()),
         ("plan", schema::<Plan>()),
         ("snapshot", schema::<Snapshot>()),
+        ("state", schema::<Shown>()),
         ("status", schema::<Status>()),
+        ("validator", schema::<Validator>()),
     ]
 }
 

@@ -178,6 +178,56 @@ fn configs_are_judged() {
 }
 
 #[test]
+fn a_new_signer_and_its_validator() {
+    let host = Host::bare();
+    let init = [
+        "init",
+        "--yes",
+        "--chain",
+        "haqq_11235-1",
+        "--bech32-prefix",
+        "haqq",
+        "--validator",
+        "tcp://10.1.1.1:26658",
+        "--home",
+        "/root/kms",
+        "--user",
+        "root",
+        "--generate",
+    ];
+    assert_eq!(document(&host, &init, 0, "init")["unit"], "tmkms.service");
+    assert_eq!(error(&host, &init, 3)["meaning"], "refused");
+    let state = "/root/kms/state/haqq_11235-1-consensus.json";
+    document(&host, &["state", "show", state], 0, "state");
+    document(
+        &host,
+        &["state", "convert", state, "/root/new.json"],
+        0,
+        "state",
+    );
+    host.write(
+        "home/config/config.toml",
+        "priv_validator_laddr = \"\"\n[p2p]\n[consensus]\n",
+    );
+    host.write("home/config/priv_validator_key.json", "");
+    let validator = ["validator", "--config", "/home/config/config.toml", "--yes"];
+    document(
+        &host,
+        &[&validator[..], &["--check"]].concat(),
+        0,
+        "validator",
+    );
+    let set = [&validator[..], &["--laddr", "tcp://0.0.0.0:1"]].concat();
+    assert_eq!(document(&host, &set, 0, "validator")["changed"], true);
+    document(
+        &host,
+        &[&validator[..], &["--undo"]].concat(),
+        0,
+        "validator",
+    );
+}
+
+#[test]
 fn errors_are_readable() {
     let host = Host::of("commercio");
     let shelf = tempfile::tempdir().unwrap();

@@ -88,6 +88,19 @@ impl Host {
         Host { folder }
     }
 
+    /// A host with systemd's folder, two users and a tmkms, and no signer yet.
+    pub fn bare() -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host { folder };
+        fs::create_dir_all(host.path(UNITS)).unwrap();
+        host.write(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\ntmkms:x:2000:2000::/data_tmkms/tmkms:/usr/sbin/nologin\n",
+        );
+        host.write("usr/local/bin/tmkms", "");
+        host
+    }
+
     /// A copy of a host as it is now.
     pub fn like(other: &Host) -> Host {
         let folder = tempfile::tempdir().unwrap();
