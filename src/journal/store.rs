@@ -166,16 +166,17 @@ impl Writer {
     }
 
     /// Goes on with an operation that a death left open; what was torn is cut off.
-    pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
+    pub fn resume(host: &Host, journal: &Journal, program: &Program) -> Result<Writer> {
         let mut writer = Writer::at_end_of(host, journal)?;
         let path = host.memory.path(&name(journal.operation, "journal"));
-        writer
-            .reserve(&journal.program)
-            .with_context(|| path.display().to_string())?;
         writer.append(&Record::Resumed {
             by: host.processes.operator(),
             at: host.clock.now(),
+            program: Box::new(program.clone()),
         })?;
+        writer
+            .reserve(program)
+            .with_context(|| path.display().to_string())?;
         writer.sync()?;
         Ok(writer)
     }
