@@ -1,9 +1,10 @@
-//! The tests that trust no model: a real systemd, real tmkms 0.12.2, validators that verify every signature.
+//! The tests that trust no model: a real systemd, real tmkms (0.12.2 where no other is asked for), validators that verify every signature.
 //!
 //! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
 
 mod fence;
 mod fleet;
+mod gates;
 mod kmsctl;
 mod machine;
 mod night;
