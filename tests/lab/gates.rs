@@ -1,7 +1,7 @@
 //! The gates of a switch and of a way back on real parts: whether the chain has stopped, whether it stopped where it was
 //! said to, whether the new signers sign, and what is said of one that doesn't.
 //!
-//! The validators speak v0.34, so every story holds on tmkms 0.12.2 and on a newer one (`KMSCTL_LAB_TMKMS_VERSION`). What
+//! The validators speak v0.34, so every story holds on tmkms 0.12.2 and on a newer one (`tests/lab/gates-long`). What
 //! a gate refuses must leave the host as it was, and each signer in the run that it was in.
 
 mod asking;
