@@ -17,9 +17,15 @@
 //! Facts: oasis-core v22.2 to v26.1, read in its sources; no real node was run.
 
 pub mod bundle;
+pub mod claim;
 pub mod config;
 pub mod extra_info;
+pub mod failure;
+pub mod fleet;
 pub mod ids;
+pub mod place;
+pub mod published;
 pub mod status;
 pub mod verify;
+pub mod way_back;
 mod yaml;

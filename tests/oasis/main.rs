@@ -1,5 +1,13 @@
 //! Oasis key managers, without any node: what is read, what is decided, and whole fleets in memory.
+
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+extern crate ed25519_dalek as dalek;
+
+#[path = "../lab/parts/src/oasis/answer.rs"]
+mod answer;
 mod bundles;
 mod configs;
+mod decisions;
+mod places;
+mod statuses;
