@@ -234,6 +234,11 @@ fn the_second_half_waits_for_everything() {
     assert_eq!(fleet(&|r| r[0].verifications.again = None), once);
     let dropped = fleet(&|r| r[2].conditions[3].holds = Holds::No);
     assert_eq!(dropped, Err(vec![Rule::OldHalfDropped]));
+    let unnoted = fleet(&|r| {
+        r[1].half = Some(Half::Second);
+        r[1].verifications = Verifications::default();
+    });
+    assert_eq!(unnoted, once);
     let unready = fleet(&|r| r[1].conditions[1].holds = Holds::No);
     assert_eq!(unready, once);
     let rows = known(vec![new(2), new(3), old(4)]);
@@ -260,9 +265,14 @@ fn before_the_epoch_half_of_the_fleet_stays_old_whatever_is_asked() {
 
 #[test]
 fn this_node_must_itself_be_well_before_it_leaves() {
-    let mut me = old(1);
-    me.conditions[0].holds = Holds::Unknown;
     let rows = known(vec![old(2), old(3)]);
+    let claimed = leaving(old(1));
+    assert_eq!(
+        may_leave(&terms(2), Me::Running(&claimed), &rows, true),
+        Ok(Half::First)
+    );
+    let mut me = claimed;
+    me.conditions[0].holds = Holds::Unknown;
     let found = may_leave(&terms(2), Me::Running(&me), &rows, true).unwrap_err();
     assert_eq!(rules(found), [Rule::SelfNotVerified]);
     let stopped = Me::Stopped(NodeId::new([1; 32]), Half::First);
@@ -400,8 +410,9 @@ fn the_way_back_is_only_this_host_s_own_database() {
 
 #[test]
 fn going_back_asks_where_a_copy_would_be_missed() {
-    assert!(takes_a_copy_away(&new(1), &terms(2)));
-    assert!(!takes_a_copy_away(&waiting(1), &terms(2)));
+    assert!(takes_a_copy_away(&new(1), &terms(2), false));
+    assert!(!takes_a_copy_away(&waiting(1), &terms(2), false));
+    assert!(takes_a_copy_away(&waiting(1), &terms(2), true));
     let me = NodeId::new([1; 32]);
     let back = |rows| rules(against_leaving_back(me, &terms(2), &known(rows)));
     assert_eq!(back(vec![new(2), old(3)]), []);

@@ -9,5 +9,8 @@ mod answer;
 mod bundles;
 mod configs;
 mod decisions;
+mod operators;
 mod places;
+mod schedules;
 mod statuses;
+mod world;

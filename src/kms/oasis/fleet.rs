@@ -34,6 +34,18 @@ pub struct Terms {
     pub upgrade_epoch: Option<Epoch>,
 }
 
+impl Terms {
+    /// Whether others may count on a node's copy: it holds the secrets now and stays.
+    ///
+    /// On the new version its own kmsctl must have noted a proof too, durably: only so does it know later, whatever it
+    /// looks like then, that others may be counting on it (see [`way_back`](super::way_back)).
+    pub fn counts(&self, row: &NodeRow) -> bool {
+        row.holds(self.baseline, self.policy)
+            && row.leaving.is_none()
+            && (row.mrenclave == Some(self.old) || row.verifications.first.is_some())
+    }
+}
+
 /// How many other holders a fleet can keep through an upgrade: as many as its smaller half's last node leaves behind.
 ///
 /// # Errors
@@ -279,16 +291,13 @@ impl Fleet<'_> {
                 self.no(Rule::Differs, Some(name), why);
             }
         }
+        // Its own word that it leaves is out already.
         if let Me::Running(row) = self.me
-            && !self.holds(row)
+            && !row.holds(self.terms.baseline, self.terms.policy)
         {
             let why = "this node itself isn't verified: see `kmsctl verify`";
             self.no(Rule::SelfNotVerified, None, why);
         }
-    }
-
-    fn holds(&self, row: &NodeRow) -> bool {
-        row.holds(self.terms.baseline, self.terms.policy) && row.leaving.is_none()
     }
 
     fn on(&self, enclave: Mrenclave) -> Vec<(&str, &NodeRow)> {
@@ -327,7 +336,7 @@ impl Fleet<'_> {
             self.no(Rule::HalfIsGone, None, why);
         }
         let old = self.on(self.terms.old);
-        let holders = old.iter().filter(|(_, row)| self.holds(row)).count();
+        let holders = old.iter().filter(|(_, row)| self.terms.counts(row)).count();
         self.enough(holders, "on the old version");
     }
 
@@ -358,8 +367,9 @@ impl Fleet<'_> {
             .on(self.terms.new)
             .iter()
             .map(|(name, row)| {
-                let twice = row.half == Some(Half::Second) || row.verifications.twice();
-                ((*name).to_owned(), self.holds(row), twice)
+                let second = row.half == Some(Half::Second);
+                let twice = second || row.verifications.twice();
+                ((*name).to_owned(), self.terms.counts(row), twice)
             })
             .collect();
         for (name, holds, twice) in new {
@@ -383,7 +393,11 @@ impl Fleet<'_> {
                        status; look at it again one epoch later";
             self.no(Rule::OldHalfDropped, Some(&name), why);
         }
-        let holders = self.peers.iter().filter(|(_, row)| self.holds(row)).count();
+        let holders = self
+            .peers
+            .iter()
+            .filter(|(_, row)| self.terms.counts(row))
+            .count();
         self.enough(holders, "in the fleet");
         if !confirmed {
             let why = "the second half wipes the last old copies: it wants your confirmation";

@@ -45,9 +45,12 @@ pub fn against_going_back(aside: &Aside) -> Option<&'static str> {
     }
 }
 
-/// Whether a node that goes back must ask first: only one that holds the secrets now takes a copy away by going.
-pub fn takes_a_copy_away(row: &NodeRow, terms: &Terms) -> bool {
-    row.holds(terms.baseline, terms.policy)
+/// Whether a node that goes back must ask first: others may be counting on its copy, now or since it was first verified
+/// on the new version. One that was never verified there goes back freely, whoever is silent: it can only add a copy.
+///
+/// That it looks unwell now says nothing: a node between two automatic restarts is a holder to everybody else.
+pub fn takes_a_copy_away(row: &NodeRow, terms: &Terms, ever_verified: bool) -> bool {
+    ever_verified || row.holds(terms.baseline, terms.policy)
 }
 
 /// Why a node that holds the secrets may not go back now: the same count as forward, without the halves.
@@ -102,7 +105,7 @@ pub fn against_finalizing(me: &NodeRow, terms: &Terms, answers: &[(String, Answe
 
 fn holders(terms: &Terms, answers: &[(String, Answer)]) -> usize {
     let holds = |answer: &Answer| match answer {
-        Answer::Known(row) => row.holds(terms.baseline, terms.policy) && row.leaving.is_none(),
+        Answer::Known(row) => terms.counts(row),
         Answer::Unknown(_) => false,
     };
     answers.iter().filter(|(_, answer)| holds(answer)).count()
