@@ -12,9 +12,9 @@ use kmsctl::kms::oasis::way_back::{
 };
 use serde_json::json;
 
-use crate::answer::{InitResponse, extra_info, rak};
 use crate::bundles::RUNTIME;
 use crate::statuses::NOW;
+use stand_in_oasis_node::answer::{InitResponse, extra_info, rak};
 
 const SECRETS: Checksum = Checksum::new([5; 32]);
 const POLICY: Checksum = Checksum::new([6; 32]);

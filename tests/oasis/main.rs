@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-extern crate ed25519_dalek as dalek;
-
-#[path = "../lab/parts/src/oasis/answer.rs"]
-mod answer;
 mod bundles;
 mod configs;
 mod decisions;

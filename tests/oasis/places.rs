@@ -7,9 +7,9 @@ use kmsctl::kms::oasis::ids::{Mrenclave, RuntimeId};
 use kmsctl::kms::oasis::place::{AsidePath, BeforeMove, DatabasePath, against_moving};
 use kmsctl::kms::oasis::status::NodeStatus;
 
-use crate::answer::Shape;
 use crate::bundles::RUNTIME;
 use crate::statuses::holder;
+use stand_in_oasis_node::answer::Shape;
 
 fn runtime() -> RuntimeId {
     RUNTIME.parse().unwrap()

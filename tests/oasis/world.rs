@@ -12,8 +12,8 @@ use kmsctl::kms::oasis::published::{Evidence, Half, Leaving, NodeRow};
 use kmsctl::kms::oasis::status::NodeStatus;
 use kmsctl::kms::oasis::verify::{Expectation, Verifications, verify};
 
-use crate::answer::{self, InitResponse, OnChain, Registered, SHAPES};
 use crate::bundles::RUNTIME;
+use stand_in_oasis_node::answer::{self, InitResponse, OnChain, Registered, SHAPES};
 
 const SECRETS: [u8; 32] = [5; 32];
 const POLICY: [u8; 32] = [6; 32];
@@ -336,6 +336,7 @@ impl World {
                 version,
                 seed: [n as u8 * 2 + node.config as u8 + 1; 32],
                 said,
+                forged: false,
             }),
             last_error: early.then(|| "registry: node update not allowed".into()),
             policy_checksum: POLICY.to_vec(),

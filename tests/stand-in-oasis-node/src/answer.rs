@@ -3,8 +3,8 @@
 //!
 //! Made from the shapes in oasis-core's sources; no real node was run. The keys come from seeds: they are worth nothing.
 
-use crate::dalek::{Signer, SigningKey};
 use data_encoding::BASE64;
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::Encoder;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512_256};
@@ -43,6 +43,8 @@ pub struct Registered {
     pub seed: [u8; 32],
     /// `null` before the enclave is initialised.
     pub said: Option<InitResponse>,
+    /// Another enclave signed it.
+    pub forged: bool,
 }
 
 /// What the chain says of the key manager.
@@ -164,7 +166,11 @@ impl Answer {
                     "capabilities": {"tee": {
                         "hardware": 1, "rak": BASE64.encode(&rak(&registered.seed)), "attestation": "oQ==",
                     }},
-                    "extra_info": registered.said.as_ref().map(|said| extra_info(&registered.seed, said)),
+                    "extra_info": registered.said.as_ref().map(|said| {
+                        let other = registered.seed.map(|byte| !byte);
+                        let signer = if registered.forged { &other } else { &registered.seed };
+                        extra_info(signer, said)
+                    }),
                 }],
                 "roles": "key-manager",
             });
