@@ -80,7 +80,8 @@ fn each_condition_of_a_move_stands_in_its_way_by_itself() {
         Vec::<String>::new()
     );
     let other: RuntimeId = RUNTIME.replace("4a1a", "8c5e").parse().unwrap();
-    let spoilt: [(&str, &dyn Fn(&mut BeforeMove)); 11] = [
+    type Spoil<'a> = &'a dyn Fn(&mut BeforeMove);
+    let spoilt: [(&str, Spoil<'_>); 11] = [
         ("isn't stopped", &|s| s.unit_inactive = false),
         ("still run", &|s| s.no_process = false),
         ("is locked", &|s| s.locked = false),
