@@ -13,6 +13,12 @@
 //! - [`failure`] knows what goes wrong, and whether to wait, hold, stop the node or stop the fleet;
 //! - [`way_back`] says when the old database may be put back, and when it may be deleted.
 //!
+//! One lane of steps carries a move: claim, ask, close the fence, stop, prove it stopped (the database's lock too), ask
+//! again, rename, point the config, open the fence, start, withdraw; then wait until verified. The word is withdrawn before
+//! the wait, because a new node can't register before the upgrade epoch and the rest of its half must still go: from the
+//! rename on its own row says that it is no holder. The way back is the same lane with the ends changed round; it asks
+//! only where others may be counting on the copy. Asking is never done already: a resumed lane asks anew, until the rename.
+//!
 //! It must never call a node verified that didn't prove it, and never let an answer of before stand for one of now.
 //! Facts: oasis-core v22.2 to v26.1, read in its sources; no real node was run.
 
