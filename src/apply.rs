@@ -5,8 +5,12 @@
 //! the next event. What is so already is noted and passed over, which is all that resuming after a death needs. The
 //! loop decides nothing: the plan did.
 
+mod admission;
+mod lane;
 pub mod look;
 mod perform;
+pub mod sessions;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -15,10 +19,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use admission::Admitted;
+use lane::{At, Progress};
+use sessions::Sessions;
+use watch::{LOOK_AGAIN, PATIENCE, STATE_WITHIN};
+
 use crate::host::{Host, Ticket};
 use crate::inventory::RunState;
 use crate::journal::Record;
 use crate::journal::store::Writer;
+use crate::kms::tmkms::last_words;
 use crate::ledger::Ledger;
 use crate::plan::program::{Action, Lane, Program, Step, StepId};
 use crate::unit::UnitName;
@@ -108,46 +118,10 @@ pub struct Run<'a> {
     pub proven: BTreeSet<(u32, UnitName)>,
     /// It goes on with what a death may have cut short: what is done may not be durable, or not known to the manager.
     pub resumed: bool,
+    /// The sessions of YubiHSMs.
+    pub sessions: Sessions,
     /// Something was changed since the manager last read its units; true when resuming, where that isn't known.
     pub changed: bool,
-}
-
-/// Where a lane stands.
-enum At {
-    /// Its next step may be looked at.
-    Next,
-    Job {
-        ticket: Ticket,
-        deadline: Duration,
-    },
-    Watching {
-        until: Duration,
-        run: RunState,
-    },
-    Over,
-}
-
-struct Progress<'l> {
-    signer: Option<&'l str>,
-    steps: &'l [Step],
-    next: usize,
-    at: At,
-}
-
-impl<'l> Progress<'l> {
-    fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
-        Progress {
-            signer,
-            steps,
-            next: 0,
-            at: At::Next,
-        }
-    }
-
-    /// Watched lanes leave their place to others: nothing of theirs is dark.
-    fn in_flight(&self) -> bool {
-        matches!(self.at, At::Next | At::Job { .. })
-    }
 }
 
 /// What beginning a step came to.
@@ -163,18 +137,21 @@ impl Run<'_> {
     /// # Errors
     /// The journal can't be made durable, or the service manager can't be asked any more: nothing more is tried.
     pub fn perform(&mut self, program: &Program) -> Result<End> {
+        self.prove_running()?;
         let end = self.sequence(&program.before)?;
         if end != End::Done {
             return Ok(end);
         }
         for lanes in self.groups(&program.lanes) {
-            let lanes = lanes
-                .into_iter()
-                .map(|Lane { signer, steps }| Progress::new(Some(signer), steps));
+            let lanes = lanes.into_iter().map(Progress::of);
             let end = self.lanes(lanes.collect())?;
             if end != End::Done {
                 return Ok(end);
             }
+        }
+        let end = self.all_up(&program.lanes)?;
+        if end != End::Done {
+            return Ok(end);
         }
         self.sequence(&program.after)
     }
@@ -201,12 +178,17 @@ impl Run<'_> {
         let mut failures = Vec::new();
         loop {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
+            let mut held = None;
             if failures.is_empty() && !interrupted {
                 while active.iter().filter(|l| l.in_flight()).count() < self.settings.parallel {
-                    let Some(lane) = waiting.pop_front() else {
-                        break;
-                    };
-                    active.push(lane);
+                    match self.admitted(&waiting, &active) {
+                        Admitted::Lane(n) => active.extend(waiting.remove(n)),
+                        Admitted::Later(at) => {
+                            held = Some(at);
+                            break;
+                        }
+                        Admitted::None => break,
+                    }
                 }
             }
             let ready = self.look_at_all(&mut active, &mut failures)?;
@@ -220,6 +202,9 @@ impl Run<'_> {
             active.retain(|lane| !matches!(lane.at, At::Over));
             if active.is_empty() {
                 if failures.is_empty() && !interrupted && !waiting.is_empty() {
+                    if let Some(at) = held {
+                        self.sleep_until(at)?;
+                    }
                     continue;
                 }
                 self.journal.sync()?;
@@ -232,7 +217,7 @@ impl Run<'_> {
                     }
                 });
             }
-            self.wait(&mut active, &mut failures)?;
+            self.wait(&mut active, held, &mut failures)?;
         }
     }
 
@@ -266,6 +251,7 @@ impl Run<'_> {
                     });
                 match readiness {
                     Readiness::Done => self.done(lane, step, true)?,
+                    Readiness::Ready if self.is_held(lane, step) => break,
                     Readiness::Ready => {
                         self.journal.append(&Record::Intent {
                             step: step.id.clone(),
@@ -301,9 +287,16 @@ impl Run<'_> {
                 };
             }
             Ok(Begun::Watching(run)) => {
+                // One that doesn't run is judged at once.
+                let soak = match watch::runs(&run) {
+                    true => self.settings.soak,
+                    false => Duration::ZERO,
+                };
                 lane.at = At::Watching {
-                    until: now + self.settings.soak,
+                    until: now + soak,
+                    latest: now + STATE_WITHIN,
                     run,
+                    patience: now + PATIENCE,
                 };
             }
             Err(error) => self.failed(lane, step, format!("{error:#}"), failures)?,
@@ -314,16 +307,20 @@ impl Run<'_> {
     fn wait(
         &mut self,
         active: &mut [Progress<'_>],
+        held: Option<Duration>,
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
         let now = self.host.clock.elapsed();
         let next = active.iter().filter_map(|lane| match &lane.at {
             At::Job { deadline, .. } => Some(*deadline),
-            At::Watching { until, .. } => Some(*until),
+            At::Held { until } | At::Watching { until, .. } => Some(*until),
             At::Next | At::Over => None,
         });
-        let within = next.min().unwrap_or(now).saturating_sub(now);
-        if let Some(end) = self.host.services.next_end(within)? {
+        let within = next.chain(held).min().unwrap_or(now).saturating_sub(now);
+        let mut ended = self.host.services.next_end(within)?;
+        let any = ended.is_some();
+        // What has come in by now shares one fsync.
+        while let Some(end) = ended {
             // Ends of jobs that others began pass by.
             let lane = active
                 .iter_mut()
@@ -335,6 +332,9 @@ impl Run<'_> {
                     Some(error) => self.failed(lane, step, error, failures)?,
                 }
             }
+            ended = self.host.services.next_end(Duration::ZERO)?;
+        }
+        if any {
             return Ok(());
         }
         let now = self.host.clock.elapsed();
@@ -345,10 +345,32 @@ impl Run<'_> {
                     let error = "systemd didn't end the job in time; see `systemctl list-jobs`";
                     self.failed(lane, step, error.into(), failures)?;
                 }
-                (At::Watching { until, run }, Some(step)) if now >= *until => {
+                (At::Held { until }, _) if now >= *until => lane.at = At::Next,
+                (
+                    At::Watching {
+                        until,
+                        latest,
+                        run,
+                        patience,
+                    },
+                    Some(step),
+                ) if now >= *until => {
+                    let (latest, patience) = (*latest, *patience);
+                    if now < latest && self.comes_up(step, run)? {
+                        lane.at = At::Watching {
+                            until: now + LOOK_AGAIN,
+                            latest,
+                            run: run.clone(),
+                            patience,
+                        };
+                        continue;
+                    }
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
-                        Some(error) => self.failed(lane, step, error, failures)?,
+                        Some(error) => match self.without_session(step, patience)? {
+                            Some(at) => lane.at = at,
+                            None => self.failed(lane, step, error, failures)?,
+                        },
                     }
                 }
                 _ => {}
@@ -362,6 +384,15 @@ impl Run<'_> {
             step: step.id.clone(),
             already,
         })?;
+        match (&step.action, &lane.needs) {
+            (Action::Stop { unit }, _) => {
+                self.sessions.stopped(unit, self.host.clock.elapsed());
+            }
+            (Action::LayFloor { floor, .. }, _) => self.ledger.saw(floor.path(), floor.state()),
+            (Action::WithdrawFloor { floor }, _) if !already => self.ledger.forget(floor),
+            (Action::Start { unit }, Some((_, device))) => self.sessions.started(unit, device),
+            _ => {}
+        }
         if !already {
             self.changed = !matches!(step.action, Action::Reload);
         }
@@ -379,9 +410,12 @@ impl Run<'_> {
         &mut self,
         lane: &mut Progress<'_>,
         step: &Step,
-        error: String,
+        mut error: String,
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
+        if let Action::Start { unit } | Action::Watch { unit, .. } = &step.action {
+            error += &last_words::of(self.host, unit);
+        }
         self.journal.append(&Record::Failed {
             step: step.id.clone(),
             error: error.clone(),
@@ -397,12 +431,13 @@ impl Run<'_> {
     }
 }
 
-/// Lets a test hold kmsctl right before a step's effect, its intent durable, until the machine is cut off.
+/// Lets a test hold kmsctl right before a step's effect, its intent durable: until a file is there, or for good.
 #[cfg(feature = "failpoints")]
 fn hold_before(step: &StepId) {
     if std::env::var("KMSCTL_HOLD_BEFORE").is_ok_and(|held| held == step.0) {
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
+        let until = std::env::var_os("KMSCTL_HOLD_UNTIL").map(PathBuf::from);
+        while !until.as_ref().is_some_and(|path| path.exists()) {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -2,10 +2,14 @@
 
 mod abandon;
 mod apply;
+mod check;
 mod completions;
 mod demo;
+mod doctor;
+mod halt;
 mod heights;
 mod history;
+mod init;
 mod man;
 mod operation;
 pub mod plan;
@@ -13,18 +17,23 @@ mod read;
 mod rollback;
 mod snapshot;
 mod stage;
+mod state;
 mod status;
 mod unstage;
+mod validator;
 mod watch;
 mod way_back;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Exit, Failure, Outcome};
+use crate::host::files::Tree;
 use crate::host::{Host, live, model};
+use crate::peers::Peer;
 use crate::ui::Ui;
 use crate::ui::failure::{self, Prints};
 
@@ -48,6 +57,9 @@ fn exit_codes() -> String {
 
 #[derive(Debug, Args)]
 struct Global {
+    /// Another host with such signers: NAME=COMMAND, where the command prints its `kmsctl status --json`; repeatable
+    #[arg(long = "peer", global = true, value_name = "NAME=COMMAND")]
+    peers: Vec<Peer>,
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -101,6 +113,16 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Judge tmkms configs by what their tmkms does with them, offline
+    Check(check::CheckArgs),
+    /// Look for everything about this host that could spoil the night
+    Doctor(doctor::DoctorArgs),
+    /// Set up a new signer: keys, state file, tmkms.toml and unit; nothing is started
+    Init(Box<init::InitArgs>),
+    /// Let a validator wait for its signer, in its config.toml and on its own host
+    Validator(validator::ValidatorArgs),
+    /// Show a state file, tmkms' or CometBFT's, or write it as the other's
+    State(state::StateArgs),
     /// Write this host, without its secrets, as a folder for --root: to rehearse the night elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Show the whole way on a fixture fleet in a temporary folder
@@ -121,7 +143,8 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Check(_) | Verb::Doctor(_) => Prints::Document,
+            Verb::Init(_) | Verb::State(_) | Verb::Validator(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
     }
@@ -144,6 +167,12 @@ impl Global {
             None => live::open(),
         }
     }
+
+    /// The host's files alone, for verbs that ask nothing of systemd.
+    fn files(&self) -> anyhow::Result<Tree> {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Tree::open(root).with_context(|| format!("opening {}", root.display()))
+    }
 }
 
 /// Reads a command line and runs its verb; says what failed on standard error.
@@ -161,7 +190,7 @@ fn run_verb(cli: &Cli) -> Exit {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     let ui = cli.global.ui();
-    match dispatch(cli, ui) {
+    match dispatch(cli) {
         Ok(exit) => exit,
         Err(failure) => {
             let denied = failure.error.chain().any(|cause| {
@@ -181,28 +210,40 @@ fn run_verb(cli: &Cli) -> Exit {
     }
 }
 
-fn dispatch(cli: &Cli, ui: Ui) -> Outcome {
-    on(|| cli.global.host(), &cli.verb, ui)
+fn dispatch(cli: &Cli) -> Outcome {
+    on(|| cli.global.host(), || cli.global.files(), cli)
 }
 
 /// Runs a command line's verb on a host that is open already, as the crash tests do: what `--root` names isn't opened,
 /// the settings aren't read, and what failed is returned instead of said.
 pub fn run_on(host: Host, words: &[&str]) -> Outcome {
     let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
-    on(|| Ok(host), &cli.verb, cli.global.ui())
+    let none = || anyhow::bail!("a host that is given has no files of its own to begin with");
+    on(|| Ok(host), none, &cli)
 }
 
-fn on(host: impl FnOnce() -> anyhow::Result<Host>, verb: &Verb, ui: Ui) -> Outcome {
+fn on(
+    host: impl FnOnce() -> anyhow::Result<Host>,
+    files: impl FnOnce() -> anyhow::Result<Tree>,
+    cli: &Cli,
+) -> Outcome {
+    let Cli { global, verb } = cli;
+    let (ui, peers, root) = (global.ui(), &global.peers, global.root.as_deref());
     match verb {
-        Verb::Plan(args) => plan::run(&mut host()?, ui, args),
+        Verb::Plan(args) => plan::run(&mut host()?, ui, peers, args),
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
         Verb::Unstage => unstage::run(&mut host()?, ui),
-        Verb::Apply(args) => apply::run(&mut host()?, ui, args),
+        Verb::Apply(args) => apply::run(&mut host()?, ui, peers, args),
         Verb::Rollback(args) => rollback::run(&mut host()?, ui, args),
         Verb::Abandon(args) => abandon::run(&mut host()?, ui, args),
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Check(args) => check::run(host, root, ui, args),
+        Verb::Doctor(args) => doctor::run(&mut host()?, ui, peers, args),
+        Verb::Init(args) => init::run(&mut host()?, &files()?, ui, args),
+        Verb::Validator(args) => validator::run(&files()?, ui, args),
+        Verb::State(args) => state::run(host, &files()?, ui, args),
         Verb::Snapshot(args) => snapshot::run(&mut host()?, ui, args),
         Verb::Demo => demo::run(ui),
         Verb::Completions(args) => completions::run(ui, args),

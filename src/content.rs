@@ -36,6 +36,27 @@ impl Fingerprint {
         }
     }
 
+    /// Of a value as JSON, which is never there as a whole: a large fleet's plan takes a hundred megabytes.
+    pub fn of_json<T: Serialize>(value: &T) -> Fingerprint {
+        struct Hashed(Sha256);
+        impl io::Write for Hashed {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.update(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut hashed = io::BufWriter::with_capacity(1 << 16, Hashed(Sha256::new()));
+        // Neither plain data nor a hash can fail; half a text would only make the fingerprints differ.
+        let written = serde_json::to_writer(&mut hashed, value).map_err(io::Error::from);
+        match written.and_then(|()| hashed.into_inner().map_err(Into::into)) {
+            Ok(hashed) => Fingerprint::hex(&hashed.0.finalize()),
+            Err(_) => Fingerprint::of(&[]),
+        }
+    }
+
     fn hex(digest: &[u8]) -> Fingerprint {
         Fingerprint(digest.iter().map(|b| format!("{b:02x}")).collect())
     }

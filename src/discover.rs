@@ -3,16 +3,22 @@
 //! The fleet is found from the units and not from a path pattern, since every operator has paths of their own. What
 //! can't be read becomes a finding, never a guess, and nothing is changed.
 
+mod keys;
 mod links;
 mod pulls;
 mod signer;
+mod start;
 mod units;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tmkms_core::check::Tmkms;
 use tmkms_core::state::SignState;
 
+use crate::check;
+use crate::content::{Content, Role};
+use crate::doctor;
 use crate::finding::{Code, Finding};
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
@@ -20,8 +26,10 @@ use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::plan::safety::{Binary, Found, Surroundings};
 use crate::plan::{Move, Request};
 use crate::unit::UnitName;
+pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
+pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +38,7 @@ pub enum Versions {
     Skip,
 }
 
-/// Looks at the host.
+/// Looks at the host. No device is asked: see [`devices`].
 ///
 /// # Errors
 /// The service manager or `/proc` can't be asked at all. What is wrong with a single unit is a finding instead.
@@ -43,8 +51,10 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut binaries = Binaries::new(versions);
     let units = units::candidates(host, &path, &links, &mut problems)?;
     let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
-    for unit in units {
-        match signer::read(host, &unit, &links, &pulls, &mut binaries) {
+    let units: Vec<UnitName> = units.into_iter().collect();
+    let views = host.services.views(&units);
+    for (unit, view) in units.iter().zip(views) {
+        match signer::read(host, unit, view, &links, &pulls, &mut binaries) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
             Err(problem) => problems.push(*problem),
@@ -52,13 +62,37 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     }
     problems.extend(without_unit(&*host.files, &path, &links, &signers));
     problems.sort();
+    let keys = keys::files(&*host.files, &signers);
     Ok(Inventory {
         host: host.name.clone(),
         observed_at: host.clock.now(),
         signers,
         processes: processes(host)?,
+        keys,
+        keys_left_out: !host.hsm.asks(),
         problems,
     })
+}
+
+/// Looks at how the host's units start tmkms, whatever the configs are like; with what can't be read as findings.
+///
+/// # Errors
+/// The service manager can't be asked at all.
+pub fn starts(host: &mut Host, versions: Versions) -> Result<(Vec<Start>, Vec<Finding>)> {
+    let path = host.services.unit_path()?;
+    let path = UnitPath::new(&*host.files, &path);
+    let links = Links::read(&*host.files, &path)?;
+    let mut problems = Vec::new();
+    let mut starts = Vec::new();
+    let mut binaries = Binaries::new(versions);
+    for unit in units::candidates(host, &path, &links, &mut problems)? {
+        match start::start(host, &unit, &mut binaries) {
+            Ok(start) => starts.extend(start),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    problems.sort();
+    Ok((starts, problems))
 }
 
 /// Links that enable a signer's unit that isn't there: they start nothing. Other programs leave such links, too, and are
@@ -142,6 +176,9 @@ pub fn surroundings(
     };
     let unit_path = host.services.unit_path()?;
     let files = &*host.files;
+    let moving = moves.iter().filter_map(|m| inventory.signer(&m.old));
+    // Whose user isn't known here isn't judged; `doctor` says so.
+    (around.denied, _) = doctor::files::denied(files, moving);
     for moving in moves {
         let drop_ins = drop_ins(files, &unit_path, moving)?;
         around.drop_ins.insert(moving.new.clone(), drop_ins);
@@ -171,12 +208,48 @@ pub fn surroundings(
             };
             around.links.insert(path.to_owned(), found);
         }
+        if let Some(signer) = inventory.signer(&moving.old)
+            && let Some(refused) = refused(files, &around, signer, moving)
+        {
+            around.refused.insert(moving.new.clone(), refused);
+        }
         for chain in &moving.chains {
             let path = &chain.new.state_file;
             around.states.insert(path.clone(), state(files, path));
         }
     }
     Ok(around)
+}
+
+/// What the tmkms of a new unit refuses in its config; none where its version isn't known.
+fn refused(
+    files: &dyn Files,
+    around: &Surroundings,
+    signer: &Signer,
+    moving: &Move,
+) -> Option<Vec<Finding>> {
+    let version = match &around.binary {
+        Some(binary) => binary.version,
+        None => signer.version,
+    };
+    let tmkms = Tmkms::any(version?);
+    if !tmkms.is_known() {
+        return None;
+    }
+    let old = &signer.config.text;
+    let config = moving.files.iter().find(|f| f.role == Role::Config);
+    let new = match config.map(|f| &f.content) {
+        Some(Content::Derived { edits, .. }) => {
+            let edits: Vec<_> = edits.iter().map(|c| c.edit.clone()).collect();
+            // What can't be edited is a finding already.
+            tmkms_core::edit::apply(old, &edits).ok()?
+        }
+        Some(Content::Text { text }) => text.clone(),
+        None => old.clone(),
+    };
+    let directory = &signer.unit.working_directory;
+    let path = &moving.new_config;
+    Some(check::rendered(files, path, &new, directory, &tmkms))
 }
 
 /// The drop-ins that are there for the new unit's name and not for the old one's, whether there is a unit or not.

@@ -23,13 +23,17 @@ pub enum Exit {
     TakenBack = 4,
     /// Failed half-way: `apply` resumes, `rollback` undoes.
     HalfWay = 5,
+    /// A wait before the switch was over: nothing was changed.
+    TimedOut = 6,
+    /// Switched, and not seen signing in time; nothing was taken back.
+    NotSigning = 7,
     /// `plan --detailed-exitcode` only: the plan holds changes.
     Changes = 10,
 }
 
 /// Every code that a run can end with, and what it means: the one text of `--help` and of the manual page. 130 is no
 /// [`Exit`], because the second signal ends the process at once.
-pub const CODES: [(u8, &str); 8] = [
+pub const CODES: [(u8, &str); 10] = [
     (0, "done, or nothing to do"),
     (1, "failed; nothing changed, or everything is as before"),
     (2, "the command line isn't complete"),
@@ -44,6 +48,11 @@ pub const CODES: [(u8, &str); 8] = [
     (
         5,
         "failed half-way: `kmsctl apply` resumes, `kmsctl rollback` (or `unstage`) undoes",
+    ),
+    (6, "a wait before the switch was over: nothing was changed"),
+    (
+        7,
+        "switched, but not seen signing in time: nothing was taken back",
     ),
     (10, "`plan --detailed-exitcode` only: there are changes"),
     (130, "ended at once by a second Ctrl-C: the same as 5"),
@@ -95,6 +104,16 @@ impl Failure {
     /// A failure that was taken back.
     pub fn taken_back(message: impl fmt::Display) -> Self {
         Failure::new(Exit::TakenBack, anyhow::anyhow!("{message}"))
+    }
+
+    /// A wait that was over before anything was changed.
+    pub fn timed_out(message: impl fmt::Display) -> Self {
+        Failure::new(Exit::TimedOut, anyhow::anyhow!("{message}"))
+    }
+
+    /// Everything is switched, and signers weren't seen signing.
+    pub fn not_signing(message: impl fmt::Display) -> Self {
+        Failure::new(Exit::NotSigning, anyhow::anyhow!("{message}"))
     }
 
     /// The command line lacks something that only its author can add.

@@ -1,5 +1,7 @@
 //! Findings: checked facts worth telling, each with a stable code, its place, and what to do about it.
 
+pub mod about;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +46,22 @@ pub enum Code {
     NeedsDaemonReload,
     /// Rule S1: one key would sign one chain from two signers.
     KeyShared,
+    /// Rule S1: a key's public half isn't known, so its name alone tells it from others.
+    KeyUnknown,
+    /// tmkms can't take the key file.
+    KeyUnfit,
+    /// The YubiHSM doesn't take the login, so tmkms couldn't either.
+    HsmRefused,
+    /// All sessions of the YubiHSM are taken.
+    HsmFull,
+    /// The YubiHSM that answers isn't the one that the config names.
+    HsmSerial,
+    /// The YubiHSM holds no key at that id that this login may sign with.
+    HsmKeyUnfit,
+    /// The key may leave the YubiHSM, wrapped.
+    HsmKeyExportable,
+    /// The login may do more than sign.
+    HsmLoginBroad,
     /// Rule S2: two signers share a state file.
     StateShared,
     /// Rule S2: the key already signed this chain with another state file.
@@ -68,6 +86,16 @@ pub enum Code {
     SignersTied,
     /// The heights of the moving chain differ by more than the allowed spread.
     Laggard,
+    /// A signer signs on the chain that is to be left.
+    ChainNotHalted,
+    /// A signer hasn't precommitted the halt height.
+    BelowHaltHeight,
+    /// An old signer has signed above the halt height: it may be answering the new chain.
+    OldSignerPastHalt,
+    /// A floor that is asked for is above the old chain's next height.
+    FloorTooHigh,
+    /// A floor that is asked for would have to change a state file.
+    FloorInTheWay,
     /// A staged file would get the name of a current one.
     NameTaken,
     /// A value can't be edited without breaking the file.
@@ -84,14 +112,109 @@ pub enum Code {
     SeveralValidators,
     /// The signer is enabled but doesn't run, or the reverse.
     RunStateOdd,
+    /// A declared peer can't be asked, or its answer can't be used.
+    PeerUnknown,
+    /// The unit's user can't do with a file or folder what its signer must.
+    AccessDenied,
+    /// A key or a password can be read by others than its signer.
+    SecretExposed,
+    /// What a signer runs isn't what its path names any more.
+    BinaryReplaced,
+    /// A running signer has no connection to its validator.
+    NotConnected,
+    /// The YubiHSM's connector can't be reached, or nothing keeps it running.
+    ConnectorAway,
+    /// The clock isn't synchronised.
+    ClockAdrift,
+    /// A disk is full, or nearly.
+    DiskFull,
+    /// What a signer logs can't be read.
+    JournalUnread,
     /// No peers are declared: uniqueness is checked on this host only.
     NoPeers,
+    /// The tmkms doesn't know a field, by its version or the features it was built with, and refuses the config.
+    FieldUnknown,
+    /// tmkms passes over a field without a word.
+    FieldIgnored,
+    /// The protocol version is on its way out, and works.
+    ProtocolDeprecated,
+    /// An older tmkms would refuse this protocol version: the config has no way back to it.
+    ProtocolOneWay,
+    /// A chain id that tmkms doesn't take.
+    ChainIdRefused,
+    /// One chain has two `[[chain]]`.
+    ChainRepeated,
+    /// A validator or a key names a chain that has no `[[chain]]`.
+    ChainUnknown,
+    /// No validator asks for a chain.
+    ChainUnserved,
+    /// The tmkms doesn't compare its chain id with its validator's.
+    ChainIdUnchecked,
+    /// An address that tmkms can't use.
+    AddressRefused,
+    /// tmkms takes an address for something else than it looks like.
+    AddressOdd,
+    /// Providers or keys that tmkms doesn't take together.
+    ProviderRefused,
+    /// A serial number that tmkms panics on.
+    SerialRefused,
+    /// tmkms doesn't compare the serial number with the device's.
+    SerialUnchecked,
+    /// A softsign key file that tmkms can't load.
+    KeyFileRefused,
+    /// A chain has no consensus key.
+    KeyMissing,
+    /// A chain has two consensus keys: tmkms starts, and fails at the first vote.
+    KeysSeveral,
+    /// A password file that tmkms can't read.
+    PasswordFileRefused,
+    /// A password stands in the config itself.
+    PasswordInline,
+    /// The identity key of a connection is missing or of no use.
+    IdentityKey,
+    /// tmkms signs for whoever answers at the validator's address.
+    PeerUnverified,
+    /// tmkms exits at the first fault of a connection.
+    NoReconnect,
+    /// A timeout that tmkms doesn't keep.
+    TimeoutIgnored,
+    /// No validator is configured: tmkms exits with 0.
+    NoValidator,
+    /// `sign_extensions` on a tmkms that gets them wrong.
+    SignExtensions,
+    /// A `state_hook`, which works in no tmkms.
+    StateHook,
+    /// A state file that tmkms refuses, or can't make.
+    StateRefused,
+    /// The state file isn't there: tmkms begins at height 0.
+    StateMissing,
+    /// Where the state file is depends on the folder that tmkms is started in.
+    StateRelative,
+    /// A `~` in a path, which only a shell makes a home folder of.
+    HomePath,
 }
 
 impl Code {
-    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off.
+    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off. What kmsctl knows of a
+    /// tmkms may be overruled, since a tmkms may be built differently; what it knows of state files may not.
     pub fn acceptable(self) -> bool {
-        matches!(self, Code::StateUnknown | Code::VersionUnknown)
+        matches!(
+            self,
+            Code::StateUnknown
+                | Code::VersionUnknown
+                | Code::FieldUnknown
+                | Code::ChainIdRefused
+                | Code::ChainRepeated
+                | Code::ChainUnknown
+                | Code::AddressRefused
+                | Code::ProviderRefused
+                | Code::SerialRefused
+                | Code::KeyFileRefused
+                | Code::PasswordFileRefused
+                | Code::IdentityKey
+                | Code::StateHook
+                | Code::HsmSerial
+        )
     }
 }
 

@@ -1,13 +1,16 @@
-//! The only seam to the world: files, services, processes, kmsctl's own memory, the clock.
+//! The only seam to the world: files, services, processes, key devices, kmsctl's own memory, the clock.
 //!
 //! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
 //! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
 
 mod environment;
 pub mod files;
+pub mod hsm;
 pub mod live;
+mod logs;
 pub mod memory;
 pub mod model;
+pub mod sockets;
 pub mod systemd;
 pub mod unit_path;
 
@@ -19,7 +22,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
-use crate::inventory::{FileFacts, RunState, SignerProcess};
+use crate::floor::Floor;
+use crate::inventory::{Connection, FileFacts, RunState, SignerProcess};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 use crate::unit::effective::EnvironmentFile;
@@ -31,8 +35,11 @@ pub struct Host {
     pub files: Box<dyn Files>,
     pub services: Box<dyn Services>,
     pub processes: Box<dyn Processes>,
+    pub hsm: Box<dyn hsm::Hsm>,
     pub memory: memory::Memory,
     pub clock: Box<dyn Clock>,
+    /// A folder stands for it: nothing of the machine that kmsctl runs on says anything of this host.
+    pub modelled: bool,
 }
 
 /// What stands at a path, without following a link in its last component.
@@ -43,6 +50,23 @@ pub enum Entry {
     /// A symbolic link and what it names.
     Link(PathBuf),
     Other,
+}
+
+/// What is free on a filesystem, for everybody but root's own reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    /// How many files may be made; none where there is no such bound.
+    pub files: Option<u64>,
+}
+
+/// What a process runs, held against what is at its program's path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executable {
+    Same,
+    Other,
+    /// Nothing is there any more.
+    Gone,
 }
 
 /// Reading any file, and the few changes kmsctl makes. Every path is absolute and seen from the host's own root.
@@ -57,6 +81,14 @@ pub trait Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// The access control list of a file or folder, links followed, as the kernel keeps it; none where it has none.
+    fn acl(&self, _path: &Path) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// What is free where a folder is; none where that can't be said.
+    fn space(&self, _folder: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
     /// The folder's own path, without any link in it.
     fn resolve(&self, folder: &Path) -> io::Result<PathBuf>;
     /// Makes a file durable without changing it.
@@ -72,6 +104,16 @@ pub trait Files {
     /// # Errors
     /// `AlreadyExists` when anything is at the path; a link in the path's folders.
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()>;
+    /// Creates a floor that doesn't exist yet, with the owner and mode of the file it descends from.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()>;
+    /// Takes a floor away and makes that durable.
+    ///
+    /// # Errors
+    /// It isn't, byte for byte, what was laid: nothing is touched then.
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()>;
     /// Takes a file or an empty folder away and makes that durable.
     fn remove(&self, path: &ManagedPath) -> io::Result<()>;
     /// Makes a link, points it elsewhere, or with no target takes it away, in one step, and makes that durable. Its
@@ -116,6 +158,8 @@ pub struct UnitView {
     pub environment_files: Vec<EnvironmentFile>,
     /// The variables that `PassEnvironment=` takes from the manager or `UnsetEnvironment=` takes away.
     pub outside_variables: Vec<String>,
+    /// The kind of its `StandardOutput=`, such as `journal`, `append` or `null`.
+    pub output: String,
     pub needs_reload: bool,
     /// The paths whose existence bars a start, as the manager has loaded them (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,
@@ -190,6 +234,10 @@ pub trait Services {
     /// The folders that units are read from, most important first.
     fn unit_path(&mut self) -> Result<Vec<PathBuf>>;
     fn view(&mut self, unit: &UnitName) -> Result<UnitView>;
+    /// Views of many units, in their order.
+    fn views(&mut self, units: &[UnitName]) -> Vec<Result<UnitView>> {
+        units.iter().map(|unit| self.view(unit)).collect()
+    }
     /// The instances of a template that the manager has loaded, running ones among them.
     fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>>;
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;
@@ -210,10 +258,22 @@ pub trait Processes {
     fn signers(&mut self) -> Result<Vec<SignerProcess>>;
     /// The processes in a unit's control group.
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
+    /// The established connections of a process.
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>>;
+    /// The last lines that a unit's processes logged, oldest first, in plain text.
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>>;
     /// What a tmkms binary says of its version, asked as the user that runs it; `None` where it isn't asked.
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
     /// Whether a path is a file that may be executed; `None` where nothing is ever executed.
     fn is_program(&self, path: &Path) -> Option<bool>;
+    /// What a process runs, if it still does; none where that can't be said.
+    fn runs(&mut self, _pid: u32, _program: &Path) -> Result<Option<Executable>> {
+        Ok(None)
+    }
+    /// Whether whoever runs kmsctl may read what units log; none where that can't be said.
+    fn reads_journal(&mut self) -> Option<bool> {
+        None
+    }
     /// Who runs kmsctl, for the journal.
     fn operator(&self) -> String;
 }
@@ -223,4 +283,10 @@ pub trait Clock {
     fn now(&self) -> jiff::Timestamp;
     /// Time since some moment, never going back; under a model it passes only in waits.
     fn elapsed(&self) -> Duration;
+    /// Lets time pass.
+    fn sleep(&self, time: Duration) -> Result<()>;
+    /// Whether the clock is kept right from outside; none where that can't be said.
+    fn synchronised(&self) -> Option<bool> {
+        None
+    }
 }

@@ -1,6 +1,7 @@
 //! What was observed on a host, and when: plain data, from which everything else is decided.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use tmkms_core::state::SignState;
 
 use crate::content::Fingerprint;
 use crate::finding::Finding;
+use crate::keys::Keys;
 use crate::paths::{ManagedLink, UNIT_FOLDER};
 use crate::unit::variables::Variables;
 use crate::unit::words::expand;
@@ -25,6 +27,10 @@ pub struct Inventory {
     pub signers: Vec<Signer>,
     /// tmkms processes seen, whatever started them.
     pub processes: Vec<SignerProcess>,
+    /// What is known of the keys that configs name.
+    pub keys: Keys,
+    /// The host is a folder: no device is asked, and that a key file isn't there says nothing.
+    pub keys_left_out: bool,
     /// What discovery itself stumbled over.
     pub problems: Vec<Finding>,
 }
@@ -261,6 +267,14 @@ pub struct SignerProcess {
     pub config: Option<PathBuf>,
 }
 
+/// A connection that is established, by its other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    Tcp(SocketAddr),
+    /// A socket in the filesystem or without a name: a client can't tell which from here.
+    Unix,
+}
+
 impl SignerProcess {
     /// Whether it is the main process of the unit that it runs in, which starts tmkms on `config`.
     ///
@@ -275,15 +289,11 @@ impl SignerProcess {
 
 impl Inventory {
     pub fn signer(&self, unit: &UnitName) -> Option<&Signer> {
-        self.signers.iter().find(|s| &s.unit.name == unit)
+        let at = self.signers.binary_search_by(|s| s.unit.name.cmp(unit));
+        at.ok().map(|n| &self.signers[n])
     }
 
     pub fn current(&self) -> impl Iterator<Item = &Signer> {
         self.signers.iter().filter(|s| s.is_current())
-    }
-
-    /// The signers whose config is this file.
-    pub fn by_config<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Signer> {
-        self.signers.iter().filter(move |s| s.config.path == path)
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tmkms_core::config::KeyRef;
 use tmkms_core::state::SignState;
 
+use crate::floor::Floor;
 use crate::journal::{Journal, Record};
 use crate::paths::ManagedPath;
 use crate::plan::program::{Action, StepId};
@@ -29,27 +30,51 @@ pub struct Ledger {
 /// claim. A `usb` device without a serial number may be any.
 pub fn same_key(a: &KeyRef, b: &KeyRef) -> bool {
     match (a, b) {
-        (
-            KeyRef::Yubihsm {
-                serial: s1,
-                connector: c1,
-                key: k1,
-            },
-            KeyRef::Yubihsm {
-                serial: s2,
-                connector: c2,
-                key: k2,
-            },
-        ) => {
-            let usb = |connector: &str| connector == "usb";
-            let device = match (s1, s2) {
-                (Some(s1), Some(s2)) if s1 == s2 => true,
-                (Some(_), Some(_)) => c1 == c2 && !usb(c1),
-                _ => c1 == c2 || (usb(c1) && s1.is_none()) || (usb(c2) && s2.is_none()),
-            };
-            device && k1 == k2
+        (KeyRef::Yubihsm { key: k1, .. }, KeyRef::Yubihsm { key: k2, .. }) => {
+            same_device(a, b) && k1 == k2
         }
         _ => a == b,
+    }
+}
+
+/// Whether two references may name keys of one YubiHSM.
+pub fn same_device(a: &KeyRef, b: &KeyRef) -> bool {
+    let (
+        KeyRef::Yubihsm {
+            serial: s1,
+            connector: c1,
+            ..
+        },
+        KeyRef::Yubihsm {
+            serial: s2,
+            connector: c2,
+            ..
+        },
+    ) = (a, b)
+    else {
+        return false;
+    };
+    let usb = |connector: &str| connector == "usb";
+    match (s1, s2) {
+        (Some(s1), Some(s2)) if s1 == s2 => true,
+        (Some(_), Some(_)) => c1 == c2 && !usb(c1),
+        _ => c1 == c2 || (usb(c1) && s1.is_none()) || (usb(c2) && s2.is_none()),
+    }
+}
+
+/// What all references have in common that may name one key, as far as a look at one of them tells: two for which
+/// [`same_key`] holds have one mark. It serves to find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mark<'a> {
+    /// A key's number in whichever YubiHSM.
+    Number(u16),
+    Name(&'a KeyRef),
+}
+
+pub fn mark(key: &KeyRef) -> Mark<'_> {
+    match key {
+        KeyRef::Yubihsm { key, .. } => Mark::Number(*key),
+        other => Mark::Name(other),
     }
 }
 
@@ -88,6 +113,8 @@ impl Ledger {
                     Some(Action::OpenFence { unit }) => {
                         self.written.remove(&ManagedPath::fence(unit));
                     }
+                    Some(Action::LayFloor { floor, .. }) => self.saw(floor.path(), floor.state()),
+                    Some(Action::WithdrawFloor { floor }) if !already => self.forget(floor),
                     // One that wasn't empty was left, and is still ours.
                     Some(Action::RemoveFolder { path }) if !already => {
                         self.written.remove(path);
@@ -174,6 +201,11 @@ impl Ledger {
         *highest = state.max(*highest);
     }
 
+    /// A floor was taken away, on which nothing was signed.
+    pub fn forget(&mut self, floor: &Floor) {
+        self.heights.remove(floor.path());
+    }
+
     /// The highest point ever journalled for a state file.
     pub fn highest(&self, file: &Path) -> Option<SignState> {
         self.heights.get(file).copied()
@@ -219,6 +251,7 @@ mod tests {
         ] {
             assert_eq!(same_key(&a, &b), same, "{a:?} {b:?}");
             assert_eq!(same_key(&b, &a), same, "{b:?} {a:?}");
+            assert!(!same || mark(&a) == mark(&b), "{a:?} {b:?}");
         }
     }
 }

@@ -165,6 +165,60 @@ impl TryFrom<PathBuf> for ManagedPath {
     }
 }
 
+/// A path at which nothing stands yet: of a new signer's config, unit, keys and state file, or of a backup.
+///
+/// What takes one creates with `O_EXCL` and renames without replacing, so that a state or key file can be made and never
+/// changed (rule S3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(into = "PathBuf")]
+#[schemars(extend("pattern" = "^/"))]
+pub struct NewPath(PathBuf);
+
+impl NewPath {
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<PathBuf> for NewPath {
+    type Error = NotManaged;
+
+    /// Takes what stands in a tmkms.toml and in a unit as it is: no blank, quote or specifier that one of them would read
+    /// in another way.
+    fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
+        let shown = path.display();
+        let plain = path.is_absolute()
+            && path.file_name().is_some()
+            && path
+                .components()
+                .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        if !plain {
+            return Err(NotManaged(format!(
+                "{shown:?} is no absolute path without `..`"
+            )));
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
+        if !path.to_str().is_some_and(|text| text.chars().all(fits)) {
+            return Err(NotManaged(format!(
+                "{shown:?} has a character that a unit reads in its own way: only letters, digits and ./_-+@:,= are taken"
+            )));
+        }
+        Ok(NewPath(path))
+    }
+}
+
+impl From<NewPath> for PathBuf {
+    fn from(path: NewPath) -> PathBuf {
+        path.0
+    }
+}
+
+impl fmt::Display for NewPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
 /// A symbolic link of systemd's that kmsctl may make, point elsewhere, or take away: one that enables a unit, or gives it
 /// a second name.
 #[derive(

@@ -5,6 +5,7 @@
 //! plan and are no inputs. `apply` decides nothing: it plans once more, compares, and performs.
 
 pub mod decide;
+pub mod halt;
 pub mod program;
 pub mod safety;
 pub mod steps;
@@ -187,7 +188,25 @@ impl ChainFile {
     }
 }
 
+/// How far apart heights may be, where nobody says: a block may come while they are read.
+pub const MAX_SPREAD: u64 = 1;
+
 impl Request {
+    /// For a chain id, with nothing else said.
+    pub fn of(new_chain: ChainId) -> Request {
+        Request {
+            new_chain,
+            from_chain: None,
+            signers: BTreeSet::new(),
+            suffix: None,
+            protocol: None,
+            binary: None,
+            config_dir: None,
+            max_spread: MAX_SPREAD,
+            accept: BTreeSet::new(),
+        }
+    }
+
     /// The chain's id stays: another protocol or another binary, and the state file is kept.
     pub fn same_chain(&self) -> bool {
         self.from_chain.as_ref() == Some(&self.new_chain)
@@ -225,9 +244,7 @@ impl Plan {
             &self.moves,
             &self.inputs,
         );
-        // Serialising plain data to memory can't fail; an empty text would only make the ids differ.
-        let bytes = serde_json::to_vec(&content).unwrap_or_default();
-        Fingerprint::of(&bytes).short().to_owned()
+        Fingerprint::of_json(&content).short().to_owned()
     }
 
     pub fn blocks(&self) -> impl Iterator<Item = &Finding> {

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod drop_in;
 pub mod runbook;
+pub mod signer;
 pub mod unit;
 
 use std::ops::Range;
@@ -29,21 +30,24 @@ pub fn fingerprint(role: Role, text: &str) -> Result<Fingerprint, String> {
     Ok(Fingerprint::of(without_secrets(role, text)?.as_bytes()))
 }
 
-/// Content that follows from a source by edits.
+/// Content that follows from a source by edits, and the source's text without its secrets.
 pub fn derived(
     role: Role,
     source: &Path,
     text: &str,
-    edits: Vec<Change>,
-) -> Result<Content, String> {
+    mut edits: Vec<Change>,
+) -> Result<(Content, String), String> {
     let plain: Vec<Edit> = edits.iter().map(|c| c.edit.clone()).collect();
     let result = edited(role, source, text, &plain)?;
-    Ok(Content::Derived {
+    let shown = without_secrets(role, text)?;
+    edits.shrink_to_fit();
+    let content = Content::Derived {
         source: source.to_owned(),
-        fingerprint: fingerprint(role, text)?,
+        fingerprint: Fingerprint::of(shown.as_bytes()),
         result: fingerprint(role, &result)?,
         edits,
-    })
+    };
+    Ok((content, shown))
 }
 
 fn edited(role: Role, path: &Path, text: &str, edits: &[Edit]) -> Result<String, String> {

@@ -8,16 +8,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
-use toml_edit::{Document, Item, Key, TableLike, Value};
+use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
 use crate::unit::line_of;
 
 /// Where the file lies on a host.
 pub const PATH: &str = "/etc/kmsctl/kmsctl.toml";
 
-/// Flags that are no settings: which host's file this is, files that are written, and what one plan's operator overrules
-/// after looking at it.
-pub const NO_SETTINGS: [&str; 7] = [
+/// Flags that are no settings: which host's file this is, files that are written, what one plan's operator overrules after
+/// looking at it, and what is true of one new signer only.
+pub const NO_SETTINGS: [&str; 17] = [
     "root",
     "no_settings",
     "help",
@@ -25,7 +25,21 @@ pub const NO_SETTINGS: [&str; 7] = [
     "out",
     "runbook",
     "accept",
+    // Of one signer, one key or one file.
+    "import",
+    "generate",
+    "state",
+    "height",
+    "new_validator",
+    "name",
+    "unit",
+    "config",
+    "check",
+    "undo",
 ];
+
+/// The flag that tables stand for, `[[peer]]`.
+const PEERS: &str = "peers";
 
 /// Why a settings file can't be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +61,16 @@ impl std::error::Error for SettingsError {}
 
 /// A command line whose flags have the file's values as their defaults.
 ///
+/// `peers` says whether its peers are taken: what a folder that stands for a host names is never executed.
+///
 /// # Errors
 /// No TOML, a key that is no flag, a value that the flag doesn't take: with its line.
-pub fn with_defaults(command: Command, path: &Path, text: &str) -> Result<Command, SettingsError> {
+pub fn with_defaults(
+    command: Command,
+    path: &Path,
+    text: &str,
+    peers: bool,
+) -> Result<Command, SettingsError> {
     let error = |at: usize, message: String| SettingsError {
         path: path.to_owned(),
         line: line_of(text, at),
@@ -59,7 +80,10 @@ pub fn with_defaults(command: Command, path: &Path, text: &str) -> Result<Comman
         let at = e.span().map_or(0, |span| span.start);
         error(at, format!("this isn't TOML: {}", e.message()))
     })?;
-    let reader = Reader { error: &error };
+    let reader = Reader {
+        peers,
+        error: &error,
+    };
     let mut command = command;
     for (key, item) in entries(document.as_table()) {
         let verb = command.find_subcommand(key.get()).cloned();
@@ -93,6 +117,8 @@ fn start(key: &Key) -> usize {
 }
 
 struct Reader<'a> {
+    /// Whether peers are taken.
+    peers: bool,
     error: &'a dyn Fn(usize, String) -> SettingsError,
 }
 
@@ -117,6 +143,9 @@ impl Reader<'_> {
             return Err((self.error)(start(key), message));
         };
         let at = item.span().map_or_else(|| start(key), |span| span.start);
+        if arg.get_id() == PEERS && !self.peers {
+            return Ok(command);
+        }
         let values = values(&arg, item).map_err(|why| (self.error)(at, why))?;
         accepted(&arg, &values).map_err(|why| (self.error)(at, why))?;
         Ok(command.mut_arg(arg.get_id(), |arg| {
@@ -149,6 +178,9 @@ fn values(arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
         _ if switch => Err(format!("--{flag} is switched on or off: true or false")),
         other => Err(format!("--{flag} takes no {}", other.type_name())),
     };
+    if let (PEERS, Some(tables)) = (arg.get_id().as_str(), item.as_array_of_tables()) {
+        return tables.iter().map(peer).collect();
+    }
     match item.as_value() {
         Some(Value::Array(list)) if matches!(arg.get_action(), ArgAction::Append) => {
             list.iter().map(word).collect()
@@ -156,6 +188,25 @@ fn values(arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
         Some(value) => Ok(vec![word(value)?]),
         None => Err(format!("--{flag} takes no table")),
     }
+}
+
+/// A `[[peer]]` with its name and its command, as the flag's word.
+fn peer(table: &Table) -> Result<String, String> {
+    let part = |key: &str| {
+        let text = table.get(key).and_then(Item::as_str);
+        text.ok_or_else(|| {
+            format!("a [[peer]] has a name and a command, each a text: {key} is missing")
+        })
+    };
+    if let Some((other, _)) = table
+        .iter()
+        .find(|(key, _)| !matches!(*key, "name" | "command"))
+    {
+        return Err(format!(
+            "a [[peer]] has a name and a command, and no {other}"
+        ));
+    }
+    Ok(format!("{}={}", part("name")?, part("command")?))
 }
 
 /// Lets the flag itself judge its values.

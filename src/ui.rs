@@ -1,13 +1,19 @@
 //! Words to the user: data on stdout, progress and prompts on stderr, and no prompt without a terminal.
 
+pub mod check;
+pub mod doctor;
 pub mod dry_run;
 pub mod events;
 pub mod failure;
 pub mod history;
+pub mod init;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;
+pub mod state;
 pub mod status;
+pub mod validator;
+pub mod waiting;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -36,9 +42,16 @@ pub struct Ui {
 impl Ui {
     /// Prints a result. Colours are taken out where nobody sees them.
     pub fn out(&self, text: &str) -> Result<()> {
-        let mut stdout = anstream::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
+        let mut stdout = io::stdout().lock();
+        // All at once: written through a stream that strips, each line is a system call or several.
+        let written = match anstream::AutoStream::choice(&stdout) {
+            anstream::ColorChoice::Never => {
+                let plain = anstream::adapter::strip_str(text).to_string();
+                stdout.write_all(plain.as_bytes())
+            }
+            _ => stdout.write_all(text.as_bytes()),
+        };
+        written
             .and_then(|()| stdout.flush())
             .context("writing to standard output")
     }
@@ -59,7 +72,7 @@ impl Ui {
     }
 
     /// Whether a question can be put to somebody.
-    fn can_ask(&self) -> bool {
+    pub fn can_ask(&self) -> bool {
         !self.no_input && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
@@ -101,24 +114,29 @@ impl Ui {
                 "{question} There is no terminal to ask at: answer with --yes"
             )));
         }
+        match self.answered(answer)? {
+            true => Ok(()),
+            false => Err(Failure::from(anyhow::anyhow!(
+                "not confirmed; nothing was changed"
+            ))),
+        }
+    }
+
+    /// Puts questions to somebody who was seen to be there.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn answered<T>(&self, answer: impl FnOnce() -> dialoguer::Result<T>) -> Result<T, Failure> {
         // The prompt answers Ctrl-C by raising SIGINT, which would end kmsctl with the cursor hidden; with a handler it
         // comes back as an error.
         let prompt_ends = std::sync::Arc::default();
         signal_hook::flag::register(signal_hook::consts::SIGINT, prompt_ends)
             .context("watching for Ctrl-C")?;
-        match answer() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::from(anyhow::anyhow!(
-                "not confirmed; nothing was changed"
-            ))),
-            Err(e) => {
-                // An interrupted prompt leaves the cursor hidden.
-                dialoguer::console::Term::stderr().show_cursor().ok();
-                Err(Failure::from(anyhow::anyhow!(
-                    "no answer ({e}); nothing was changed"
-                )))
-            }
-        }
+        answer().map_err(|e| {
+            // An interrupted prompt leaves the cursor hidden.
+            dialoguer::console::Term::stderr().show_cursor().ok();
+            Failure::from(anyhow::anyhow!("no answer ({e}); nothing was changed"))
+        })
     }
 }
 

@@ -7,9 +7,8 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use support::secrets::PASSWORD;
 use support::{CONFIGS, Host, UNITS};
-
-const PASSWORD: &str = "correct-horse-battery-staple";
 
 fn scan(host: &Host, said: &str) {
     assert!(!said.contains(PASSWORD), "printed: {said}");
@@ -225,6 +224,45 @@ fn a_refusal_shows_no_secret() {
         .kmsctl(&["plan", "--new-chain", "commercio-3"])
         .exits(3);
     scan(&host, &said.says(&["pin.conf:2", "it names %N"]).all());
+}
+
+/// Every run of every test is scanned; here the scan itself.
+#[test]
+fn the_scan_knows_the_secrets_of_a_host() {
+    let host = Host::of("commercio");
+    let seed = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    host.write("keys/one.key", &format!("{seed}\n"));
+    host.write("keys/password", "made-up-password\n");
+    host.write(
+        "keys/two.json",
+        r#"{"priv_key":{"type":"x","value":"made-up-json-key"}}"#,
+    );
+    let inline = r#"password = "made-up-inline""#;
+    let file = r#"password_file = "/data_tmkms/tmkms/kms/password""#;
+    host.edit(&format!("{CONFIGS}/tmkms.02.toml"), file, inline);
+    let secrets = support::secrets::of(host.root());
+    for secret in [
+        PASSWORD,
+        seed,
+        "made-up-password",
+        "made-up-json-key",
+        "made-up-inline",
+    ] {
+        assert!(secrets.iter().any(|s| s == secret), "{secret}");
+        let told = format!("before {secret} after");
+        let caught = std::panic::catch_unwind(|| {
+            support::secrets::assert_none(&secrets, "a text", told.as_bytes())
+        });
+        assert!(caught.is_err(), "{secret}");
+    }
+    for verb in [
+        &["status"][..],
+        &["plan", "--new-chain", "commercio-3"],
+        &["doctor"],
+        &["snapshot", "/nowhere/x"],
+    ] {
+        host.kmsctl(verb);
+    }
 }
 
 #[test]

@@ -119,7 +119,8 @@ fn a_way_back_that_fails_too_comes_first_and_with_the_commands() {
     );
     let said = host.kmsctl(&["apply", "--yes"]).exits(5);
     let said = said.says(&[
-        "rm /etc/kmsctl/fence/tmkms-02.service.closed && systemctl start tmkms-02.service",
+        "touch /etc/kmsctl/fence/tmkms-02.v3.service.closed && systemctl stop tmkms-02.v3.service; pgrep -af",
+        "rm -f /etc/kmsctl/fence/tmkms-02.service.closed && systemctl start tmkms-02.service",
         "the switch had failed before: tmkms-02/start-new",
     ]);
     let last = said.err.rsplit("kmsctl: ").next().unwrap();

@@ -1,5 +1,6 @@
 //! Looks at what is really there for a step: done, ready, or neither.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,12 @@ use anyhow::{Context, Result};
 use super::{Readiness, Run};
 use crate::content::{Content, Role};
 use crate::discover;
+use crate::floor::Floor;
 use crate::host::{Entry, Files};
 use crate::inventory::{SignerProcess, StateReading};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
+use crate::plan::halt::Stood;
 use crate::plan::program::Action;
 use crate::render;
 use crate::unit::UnitName;
@@ -78,6 +81,18 @@ impl Run<'_> {
             Action::ProveStopped { unit } => self.look_at_stopped(unit),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
             Action::CheckHeights { files } => Ok(self.look_at_heights(files)),
+            Action::LayFloor { floor, .. } => self.look_at_floor(floor),
+            Action::WithdrawFloor { floor } => Ok(match entry(files, floor.path())? {
+                Some(Entry::File(_)) => {
+                    let bytes = files
+                        .read(floor.path())
+                        .with_context(|| format!("reading {}", floor.path().display()))?;
+                    // What tmkms signed on stays.
+                    ready_unless(bytes != floor.bytes())
+                }
+                _ => Readiness::Done,
+            }),
+            Action::CheckHalted { files } => Ok(self.look_at_halt(files)),
             Action::Start { unit } => {
                 let run = self.host.services.run_state(unit)?;
                 Ok(ready_unless(run.active == "active" && run.sub == "running"))
@@ -87,9 +102,10 @@ impl Run<'_> {
 
     /// What the manager has loaded, not what lies on disk.
     fn look_at_fence(&mut self, units: &[UnitName]) -> Result<Readiness> {
-        for unit in units {
+        let views = self.host.services.views(units);
+        for (unit, view) in units.iter().zip(views) {
             let marker = ManagedPath::fence(unit);
-            let view = match self.host.services.view(unit) {
+            let view = match view {
                 Ok(view) => view,
                 Err(e) if self.is_gone(unit)? => {
                     // What the manager doesn't have can't be started by anything.
@@ -166,6 +182,24 @@ impl Run<'_> {
         Ok(unknown.iter().find(there).map(|p| (*p).clone()))
     }
 
+    /// Learns which processes run now for known units, before any signer is dark: each signer's proof looks at all others.
+    pub(super) fn prove_running(&mut self) -> Result<()> {
+        let seen = self.host.processes.signers()?;
+        let unit = |p: &SignerProcess| p.unit.as_ref()?.parse::<UnitName>().ok();
+        let units = seen.iter().filter_map(unit);
+        let units: BTreeSet<UnitName> = units.filter(|u| self.known.contains_key(u)).collect();
+        let units: Vec<UnitName> = units.into_iter().collect();
+        let views = self.host.services.views(&units);
+        for (unit, view) in units.into_iter().zip(views) {
+            // One that can't be looked at now is looked at again where it counts.
+            let run = view.map(|view| view.run).unwrap_or_default();
+            if seen.iter().any(|process| process.pid == run.main_pid) {
+                self.proven.insert((run.main_pid, unit));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a process is the main one of a unit that was judged before the operation began. Each is asked about
     /// once: a process doesn't change its unit.
     fn is_known(&mut self, process: &SignerProcess, seen: &[SignerProcess]) -> Result<bool> {
@@ -188,6 +222,33 @@ impl Run<'_> {
             self.proven.insert(key);
         }
         Ok(main)
+    }
+
+    /// The chain that is left stood still until its signer was stopped.
+    fn look_at_halt(&self, files: &[Stood]) -> Readiness {
+        for file in files {
+            let reading = discover::state(&*self.host.files, &file.state_file);
+            if let Some(why) = file.halt.broken_by(&reading) {
+                return drifted(format!("{} {why}", file.state_file.display()));
+            }
+        }
+        Readiness::Done
+    }
+
+    /// A file that is at least as high protects as much.
+    fn look_at_floor(&self, floor: &Floor) -> Result<Readiness> {
+        let path = floor.path();
+        let found = match discover::state(&*self.host.files, path) {
+            StateReading::Missing => return Ok(Readiness::Ready),
+            StateReading::Read(state) if state >= floor.state() => return Ok(Readiness::Done),
+            StateReading::Read(state) => format!("is at {state}"),
+            StateReading::Link => "is a link".into(),
+            StateReading::Unreadable(why) => format!("can't be read: {why}"),
+        };
+        Ok(drifted(format!(
+            "{} is there and {found}: a floor is only made where there is no state file",
+            path.display()
+        )))
     }
 
     /// Rule S6.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tmkms_core::state::SignState;
 
+use super::watch::runs;
 use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Job, Like};
-use crate::inventory::{RunState, StateReading, UnitLink};
+use crate::inventory::{StateReading, UnitLink};
 use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
@@ -83,18 +84,32 @@ impl Run<'_> {
                     self.host.services.begin(&Job::Start(unit.clone()))?,
                 ));
             }
+            Action::LayFloor { floor, like } => {
+                self.host
+                    .files
+                    .lay_floor(floor, like)
+                    .with_context(|| format!("making {}", floor.path().display()))?;
+            }
+            Action::WithdrawFloor { floor } => {
+                self.host
+                    .files
+                    .withdraw_floor(floor)
+                    .with_context(|| format!("taking {} away", floor.path().display()))?;
+            }
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
                 let run = self.host.services.run_state(unit)?;
-                if let Some(error) = not_running(unit, &run) {
-                    bail!(error);
+                if runs(&run) {
+                    // The next signer's proof needn't ask again, while that one is dark.
+                    self.proven.insert((run.main_pid, unit.clone()));
                 }
                 return Ok(Begun::Watching(run));
             }
             // Conditions: looking at them is all there is to do.
             Action::CheckFenced { .. }
             | Action::ProveStopped { .. }
-            | Action::CheckHeights { .. } => {}
+            | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. } => {}
         }
         Ok(Begun::Finished)
     }
@@ -187,12 +202,23 @@ impl Run<'_> {
                 self.sync_folders(links)
             }
             Action::SetLink { link, .. } => self.sync_folders(&[link.as_path().to_owned()]),
+            Action::LayFloor { floor, .. } => {
+                let path = floor.path();
+                let synced = self.host.files.sync(path);
+                synced.with_context(|| format!("making {} durable", path.display()))?;
+                path.parent().map_or(Ok(()), |f| self.sync_folder(f))
+            }
+            Action::WithdrawFloor { floor } => {
+                let folder = floor.path().parent();
+                folder.map_or(Ok(()), |f| self.sync_folder(f))
+            }
             Action::Reload
             | Action::CheckFenced { .. }
             | Action::Stop { .. }
             | Action::ProveStopped { .. }
             | Action::Record { .. }
             | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. }
             | Action::Start { .. }
             | Action::Watch { .. } => Ok(()),
         }
@@ -221,7 +247,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn saw(
+    pub(super) fn saw(
         &mut self,
         step: &Step,
         file: &ChainFile,
@@ -239,52 +265,11 @@ impl Run<'_> {
         self.ledger.saw(&file.state_file, state);
         Ok(())
     }
-
-    /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
-    /// known to exist, and a start without them is refused.
-    ///
-    /// # Errors
-    /// The journal can't be written.
-    pub(super) fn watched(&mut self, step: &Step, before: &RunState) -> Result<Option<String>> {
-        let Action::Watch { unit, files } = &step.action else {
-            return Ok(None);
-        };
-        let mut wrong = None;
-        for file in files {
-            let path = file.state_file.display();
-            match discover::state(&*self.host.files, &file.state_file) {
-                StateReading::Read(_) => {
-                    let kept = durable(&*self.host.files, &file.state_file);
-                    match kept.and_then(|bytes| SignState::parse(&bytes).map_err(Into::into)) {
-                        Ok(state) => self.saw(step, file, state, None)?,
-                        Err(e) => wrong = Some(format!("{path}: {e:#}")),
-                    }
-                }
-                // tmkms creates it at its start.
-                StateReading::Missing => wrong = Some(format!("{unit} runs without {path}")),
-                StateReading::Link => wrong = Some(format!("{path} is a link")),
-                StateReading::Unreadable(why) => wrong = Some(format!("{path}: {why}")),
-            }
-        }
-        let run = match self.host.services.run_state(unit) {
-            Ok(run) => run,
-            Err(e) => return Ok(Some(format!("{e:#}"))),
-        };
-        if let Some(error) = not_running(unit, &run) {
-            return Ok(Some(error));
-        }
-        if run.invocation != before.invocation || run.restarts != before.restarts {
-            let error =
-                format!("{unit} was restarted while it was watched; see `journalctl -u {unit}`");
-            return Ok(Some(error));
-        }
-        Ok(wrong)
-    }
 }
 
 /// Makes a state file durable as it is now, which tmkms never does, and reads it: neither a power cut may take it below
 /// what a journal knows of it, nor may its newest name outlive its content.
-fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
     let read = || {
         let bytes = files.read(path);
         bytes.with_context(|| format!("reading {}", path.display()))
@@ -303,15 +288,6 @@ fn durable(files: &dyn Files, path: &Path) -> Result<Vec<u8>> {
         bytes = after;
     }
     Ok(bytes)
-}
-
-fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
-    (run.active != "active" || run.sub != "running").then(|| {
-        format!(
-            "{unit} is {} ({}) after its start; see `journalctl -u {unit}`",
-            run.active, run.sub
-        )
-    })
 }
 
 fn expected(what: &str, changed: &[PathBuf], planned: &[PathBuf]) -> Result<()> {

@@ -1,28 +1,34 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
 mod after;
+mod signing;
 
 pub use after::signed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::operation::{self, PlanFile, Task};
-use super::watch::Watch;
+use super::halt::HaltArgs;
+use super::operation::{self, Heights, PlanFile, Task};
+use super::watch::{Watch, duration};
 use crate::apply::Settings;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Finding;
+use crate::floor;
 use crate::host::Host;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
+use crate::peers::{Peer, Peers, ask};
+use crate::plan::halt::Leaving;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
-use crate::plan::{Height, Plan, safety, steps};
+use crate::plan::{Height, Plan, halt, safety, steps};
 use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
@@ -42,11 +48,38 @@ pub struct ApplyArgs {
     /// Leave everything as it is where a new signer doesn't come up, instead of going back
     #[arg(long)]
     no_auto_rollback: bool,
+    /// Once all is switched, wait this long until each new state file shows a signature, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    await_signing: Option<Duration>,
+    /// The new chain's first height: nothing below it can be signed, by a state file that is made before tmkms has one
+    #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(2..=i64::MAX as u64))]
+    initial_height: Option<u64>,
+    #[command(flatten)]
+    halt: HaltArgs,
     #[command(flatten)]
     watch: Watch,
 }
 
 impl ApplyArgs {
+    /// Puts the floors into a program, where they are asked for and nothing speaks against them.
+    fn lay_floors(
+        &self,
+        host: &Host,
+        ui: Ui,
+        plan: &Plan,
+        leaving: &[Leaving],
+        program: &mut Program,
+    ) -> Result<(), Failure> {
+        let Some(height) = self.initial_height else {
+            return Ok(());
+        };
+        let state = |path: &Path| discover::state(&*host.files, path);
+        let findings = floor::findings(plan, leaving, height, state);
+        operation::judge(ui, findings, "the floors can't be laid")?;
+        floor::lay(program, plan, height);
+        Ok(())
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             canary: !self.no_canary,
@@ -55,18 +88,25 @@ impl ApplyArgs {
     }
 }
 
-pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
+pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome {
+    args.halt.complete()?;
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     let open = history.open();
     if let Some(open) =
         open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
     {
-        return go_on(host, ui, args, &history, open);
+        return go_on(host, ui, peers, args, &history, open);
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
-    let plan = operation::current_plan(host, &args.plan)?;
+    // While the chain runs its signers are a block or two apart.
+    let heights = match args.halt.waits() {
+        true => Heights::Later,
+        false => Heights::Now,
+    };
+    let mut plan =
+        operation::current_plan(host, &args.plan, heights, &ask(peers, host.clock.now()))?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -75,6 +115,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         if args.dry_run {
             ui.note(&message);
             return dry_run::show(ui, Verb::Apply, &plan, &Program::default());
+        }
+        if let (Some(limit), Some(last)) = (args.await_signing, history.last_switch()) {
+            signing::wait(host, ui, &history, last, limit)?;
         }
         events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);
@@ -91,9 +134,23 @@ pub fn run(host: &mut Host, ui: Ui, args: &ApplyArgs) -> Outcome {
         plan.from.as_ref().map_or("", |c| c.as_str()),
         plan.request.new_chain
     ))?;
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    let leaving = halt::leaving(&plan, &inventory, Side::New);
+    let halts = args.halt.pass(host, ui, &leaving)?;
+    if args.halt.waits() {
+        // Much may have changed in the time.
+        plan = operation::current_plan(
+            host,
+            &args.plan,
+            Heights::Now,
+            &ask(peers, host.clock.now()),
+        )?;
+        inventory = discover::inventory(host, Versions::Skip)?;
+    }
     let known = safety::known(&inventory, &plan.moves);
-    let program = whole(&plan, &BTreeSet::new());
+    let mut program = whole(&plan, &BTreeSet::new());
+    halt::guard(&mut program, &halts);
+    args.lay_floors(host, ui, &plan, &leaving, &mut program)?;
     begin(
         host,
         ui,
@@ -149,6 +206,7 @@ fn begin(
             .next(&["kmsctl apply", "kmsctl unstage"])
         })?;
     let settings = args.settings();
+    let sessions = operation::sessions(host, inventory, history);
     let task = Task {
         journal,
         id,
@@ -156,6 +214,7 @@ fn begin(
         plan: plan.id.clone(),
         ledger,
         known,
+        sessions,
         settings,
         resumed: supersedes.is_some(),
     };
@@ -208,7 +267,14 @@ fn what_happens(plan: &Plan) -> String {
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
 /// interrupted. Every gate is looked at anew, and what is true now is shown first.
-fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Journal) -> Outcome {
+fn go_on(
+    host: &mut Host,
+    ui: Ui,
+    peers: &[Peer],
+    args: &ApplyArgs,
+    history: &History,
+    open: &Journal,
+) -> Outcome {
     let plan = &open.plan;
     if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
         return Err(Failure::refused(format!(
@@ -217,10 +283,13 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
             open.operation, open.verb, plan.id
         )));
     }
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
     let ledger = Ledger::of(&history.0);
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
-    findings.extend(laggards(&inventory, plan, args.max_spread));
+    if !args.halt.waits() {
+        let peers = ask(peers, host.clock.now());
+        findings.extend(laggards(&inventory, plan, args.max_spread, &peers));
+    }
     findings.extend(crate::rollback::changed(plan, &inventory));
     let programs = plan.moves.iter().map(|m| &m.new_program);
     findings.extend(operation::binaries(plan, &*host.files, programs));
@@ -233,7 +302,7 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         Verb::Rollback => forward(open, &inventory),
         _ => left(open),
     };
-    let program = operation::not_recorded_twice(program, &inventory);
+    let mut program = operation::not_recorded_twice(program, &inventory);
     if args.dry_run {
         return dry_run::show(ui, Verb::Apply, plan, &program);
     }
@@ -246,6 +315,15 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         plan.request.new_chain,
         plan.moves.len()
     ))?;
+    let leaving = halt::leaving(plan, &inventory, Side::New);
+    halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
+    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
+    if args.halt.waits() {
+        inventory = discover::inventory(host, Versions::Skip)?;
+        let peers = ask(peers, host.clock.now());
+        let findings = laggards(&inventory, plan, args.max_spread, &peers);
+        operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
+    }
     let known = safety::known(&inventory, &plan.moves);
     if open.verb == Verb::Rollback {
         return begin(
@@ -268,6 +346,7 @@ fn go_on(host: &mut Host, ui: Ui, args: &ApplyArgs, history: &History, open: &Jo
         plan: plan.id.clone(),
         ledger,
         known,
+        sessions: operation::sessions(host, &inventory, history),
         settings: args.settings(),
         resumed: true,
     };
@@ -303,8 +382,13 @@ fn forward(open: &Journal, inventory: &Inventory) -> Program {
     program
 }
 
-/// The spread among the signers that still run on the old chain.
-fn laggards(inventory: &Inventory, plan: &Plan, max_spread: Option<u64>) -> Vec<Finding> {
+/// The spread among the signers that still run on the old chain, here and on the peers.
+fn laggards(
+    inventory: &Inventory,
+    plan: &Plan,
+    max_spread: Option<u64>,
+    peers: &Peers,
+) -> Vec<Finding> {
     let Some(from) = &plan.from else {
         return Vec::new();
     };
@@ -313,10 +397,13 @@ fn laggards(inventory: &Inventory, plan: &Plan, max_spread: Option<u64>) -> Vec<
         .iter()
         .filter_map(|m| inventory.signer(&m.old))
         .filter(|s| s.is_up());
-    let heights: Vec<Height> = signers.flat_map(Height::of).collect();
-    safety::laggards(
+    let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
+    heights.extend(peers.heights(from.as_str()));
+    let mut findings = peers.findings(&inventory.host, from.as_str());
+    findings.extend(safety::laggards(
         &heights,
         from.as_str(),
         max_spread.unwrap_or(plan.request.max_spread),
-    )
+    ));
+    findings
 }

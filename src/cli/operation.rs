@@ -11,15 +11,17 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::plan;
+use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
 use crate::inventory::{Inventory, Signer, UnitLink};
-use crate::journal::store::Writer;
+use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::peers::Peers;
 use crate::plan::program::{Action, Program, Step};
 use crate::plan::{Input, Move, Plan};
 use crate::render;
@@ -61,13 +63,26 @@ impl PlanFile {
     }
 }
 
+/// When the heights must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heights {
+    Now,
+    /// Once the halt was waited for.
+    Later,
+}
+
 /// The plan that a verb is to carry out, made anew and found to be the saved one.
 ///
 /// # Errors
 /// No plan; inputs that changed since (rule S7), with the difference; blocking findings, repeated.
-pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
+pub fn current_plan(
+    host: &mut Host,
+    file: &PlanFile,
+    heights: Heights,
+    peers: &Peers,
+) -> Result<Plan, Failure> {
     let saved = file.read(host)?;
-    let fresh = plan::make(host, &saved.request)?;
+    let fresh = plan::make(host, &saved.request, peers)?;
     // A switched fleet plans to nothing: the plan was applied.
     let mut text = String::new();
     let other = fresh.id != saved.id || fresh.binaries != saved.binaries;
@@ -78,7 +93,10 @@ pub fn current_plan(host: &mut Host, file: &PlanFile) -> Result<Plan, Failure> {
             differences(&saved, &fresh).trim_end()
         );
     }
-    let blocks: Vec<_> = fresh.blocks().cloned().collect();
+    let counts = |f: &&Finding| {
+        heights == Heights::Now || !matches!(f.code, Code::Laggard | Code::PeerUnknown)
+    };
+    let blocks: Vec<_> = fresh.blocks().filter(counts).cloned().collect();
     if !blocks.is_empty() {
         text += "\nthese findings are in the way:\n";
         ui::plan::findings(&mut text, &blocks);
@@ -210,8 +228,14 @@ pub struct Task {
     /// The units that may run meanwhile.
     pub known: BTreeMap<UnitName, PathBuf>,
     pub settings: Settings,
+    pub sessions: Sessions,
     /// It goes on with another's work: what the manager has read isn't known then.
     pub resumed: bool,
+}
+
+/// The sessions that are taken on the signers' devices now.
+pub fn sessions(host: &Host, inventory: &Inventory, history: &History) -> Sessions {
+    Sessions::of(inventory, history, (host.clock.now(), host.clock.elapsed()))
 }
 
 /// Performs a program, and closes the operation when it is done.
@@ -279,6 +303,7 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
         interrupt: &interrupt,
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
+        sessions: std::mem::take(&mut task.sessions),
         proven: BTreeSet::new(),
         resumed: task.resumed,
         changed: task.resumed,

@@ -16,9 +16,11 @@ use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Code;
 use crate::host::Host;
+use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
-use crate::plan::{Plan, Request, decide, safety};
+use crate::peers::{self, Peer, Peers};
+use crate::plan::{self, Plan, Request, decide, safety};
 use crate::ui::{self, Ui};
 
 #[derive(Debug, Args)]
@@ -46,7 +48,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
     /// How many blocks apart the signers' heights may be
-    #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = plan::MAX_SPREAD)]
     max_spread: u64,
     /// Overrule a blocking finding that isn't one of the fixed rules, by its code
     #[arg(long, value_name = "CODE")]
@@ -113,9 +115,10 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// Where the current plan is kept, below kmsctl's own folder.
 pub const CURRENT: &str = "plan.json";
 
-pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
+pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome {
     let request = args.request(host)?;
-    let plan = make(host, &request)?;
+    let peers = peers::ask(peers, host.clock.now());
+    let plan = make(host, &request, &peers)?;
     let history = History::read(host)?;
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
@@ -133,6 +136,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
     if open.is_none() && useful {
         host.memory.replace(CURRENT, &bytes)?;
     }
+    drop(bytes);
     let runbook = match &args.runbook {
         Some(path) => Some(runbook::save(host, &plan, path, &history)?),
         None => None,
@@ -161,11 +165,24 @@ pub fn run(host: &mut Host, ui: Ui, args: &PlanArgs) -> Outcome {
 }
 
 /// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
-pub fn make(host: &mut Host, request: &Request) -> Result<Plan, Failure> {
-    let inventory = discover::inventory(host, Versions::Ask)?;
+pub fn make(host: &mut Host, request: &Request, peers: &Peers) -> Result<Plan, Failure> {
+    let mut inventory = discover::inventory(host, Versions::Ask)?;
+    discover::devices(host, &mut inventory);
+    of(host, &inventory, request, peers)
+}
+
+/// Plans for a host that was looked at.
+pub fn of(
+    host: &mut Host,
+    inventory: &Inventory,
+    request: &Request,
+    peers: &Peers,
+) -> Result<Plan, Failure> {
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
-    let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
-    let around = discover::surroundings(host, &inventory, request, &draft.moves)?;
-    Ok(safety::judge(&inventory, request, draft, &around, &ledger))
+    let draft = decide::decide(inventory, request).map_err(Failure::refused)?;
+    let around = discover::surroundings(host, inventory, request, &draft.moves)?;
+    Ok(safety::judge(
+        inventory, request, draft, &around, &ledger, peers,
+    ))
 }

@@ -35,7 +35,8 @@ pub fn command_line(words: &[OsString]) -> Result<Cli, Unread> {
         && let Some(text) = read(&root).map_err(settings)?
     {
         let path = Path::new(settings::PATH);
-        command = settings::with_defaults(command, path, &text).map_err(|e| {
+        let live = root == Path::new("/");
+        command = settings::with_defaults(command, path, &text, live).map_err(|e| {
             let next =
                 "mend the line, or leave the file alone with --no-settings; nothing was done";
             settings(Failure::refused(format!("{e}\n{next}")))

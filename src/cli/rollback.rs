@@ -2,14 +2,16 @@
 
 use clap::Args;
 
-use super::operation;
 use super::watch::Watch;
 use super::way_back::{self, Way};
+use super::{halt, operation};
 use crate::apply::End;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId, Verb};
+use crate::plan::halt::leaving;
+use crate::plan::safety::Side;
 use crate::ui::{self, Ui, dry_run, events};
 
 #[derive(Debug, Args)]
@@ -52,7 +54,11 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
     }
     let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
     confirm(host, ui, &history, undone, old)?;
-    let (id, end) = way_back::go(host, ui, &way, &history, look, args.watch.settings())?;
+    let leaving = leaving(plan, &look.inventory, Side::Old);
+    halt::stands_still(host, ui, &leaving)?;
+    let halts = halt::as_they_are(host, &leaving);
+    let settings = args.watch.settings();
+    let (id, end) = way_back::go(host, ui, &way, &history, look, &halts, settings)?;
     if end != End::Done {
         return Err(Failure::half_way(format!(
             "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::operation::{self, PlanFile, Task};
+use super::operation::{self, Heights, PlanFile, Task};
+use crate::apply::sessions::Sessions;
 use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::journal::store::{History, Opening, Writer};
 use crate::journal::{OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::peers::Peers;
 use crate::plan::{Plan, steps};
 use crate::ui::{Ui, events};
 
@@ -24,7 +26,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
-    let plan = operation::current_plan(host, &args.plan)?;
+    let plan = operation::current_plan(host, &args.plan, Heights::Later, &Peers::default())?;
     if plan.moves.is_empty() {
         let message = "The plan's signers are on the new chain already: nothing to stage.";
         events::done(ui, None, message, &[]);
@@ -51,6 +53,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         plan: plan.id.clone(),
         ledger: Ledger::of(&history.0),
         known: BTreeMap::new(),
+        sessions: Sessions::default(),
         settings: Settings::default(),
         resumed: supersedes.is_some(),
     };

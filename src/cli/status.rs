@@ -12,12 +12,18 @@ use crate::journal::store::History;
 use crate::journal::{Journal, Verb};
 use crate::paths::ManagedPath;
 use crate::plan::Move;
+use crate::plan::safety::identity;
 use crate::ui::status::{Fence, Operation, Status, row, text};
 use crate::ui::{FORMAT_VERSION, Ui};
 use crate::unit::UnitName;
 
 pub fn run(host: &mut Host, ui: Ui) -> Outcome {
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    let running = host.memory.is_locked()?;
+    // In the middle of a switch every session of a device may be needed.
+    if !running {
+        discover::devices(host, &mut inventory);
+    }
     let history = History::read(host)?;
     let mut rows = Vec::new();
     let mut closed = BTreeSet::new();
@@ -26,9 +32,11 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
         if fence == Some(Fence::Closed) {
             closed.insert(signer.unit.name.clone());
         }
-        rows.push(row(signer, fence));
+        rows.push(row(signer, &inventory.keys, fence));
     }
     let open = history.open();
+    let mut problems = inventory.problems.clone();
+    problems.extend(identity::findings(&inventory, |_| true));
     let status = Status {
         format_version: FORMAT_VERSION,
         host: inventory.host.clone(),
@@ -41,8 +49,8 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
             opened_at: j.opened_at,
             by: j.by.clone(),
         }),
-        notes: notes(&inventory, &history, &closed, host.memory.is_locked()?),
-        problems: inventory.problems.clone(),
+        notes: notes(&inventory, &history, &closed, running),
+        problems,
     };
     if ui.json {
         ui.json(&status)?

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::operation::{self, Task};
 use crate::apply::look::look_at_remove;
+use crate::apply::sessions::Sessions;
 use crate::apply::{End, Readiness, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
@@ -135,6 +136,7 @@ pub fn take_away(
         plan: plan.id.clone(),
         ledger,
         known: BTreeMap::new(),
+        sessions: Sessions::default(),
         settings: Settings::default(),
         resumed: true,
     };

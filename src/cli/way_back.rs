@@ -5,11 +5,13 @@ use crate::apply::{End, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::Failure;
 use crate::finding::Finding;
+use crate::floor;
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
 use crate::plan::{Plan, safety};
@@ -90,10 +92,15 @@ pub fn go(
     way: &Way<'_>,
     history: &History,
     look: Look,
+    halts: &Halts,
     settings: Settings,
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
-    let program = way.program(&look.inventory);
+    let mut program = way.program(&look.inventory);
+    guard(&mut program, halts);
+    if let Some(undone) = history.get(way.undone) {
+        floor::withdraw(&mut program, &undone.program);
+    }
     let (journal, id) = match way.resumed {
         Some(open) => (Writer::resume(host, open)?, open.operation),
         None => {
@@ -112,6 +119,7 @@ pub fn go(
         verb: Verb::Rollback,
         plan: plan.id.clone(),
         known: safety::known(&look.inventory, &plan.moves),
+        sessions: operation::sessions(host, &look.inventory, history),
         ledger: look.ledger,
         settings,
         resumed: history.open().is_some(),

@@ -55,7 +55,7 @@ pub fn read(
             continue;
         };
         let text = String::from_utf8_lossy(&bytes);
-        if !names.keys().any(|name| text.contains(name.as_str())) {
+        if !words(&text).any(|word| names.contains_key(word)) {
             continue;
         }
         let parsed = match UnitText::parse(&text) {
@@ -98,6 +98,14 @@ pub fn read(
         }
     }
     Ok(pulls)
+}
+
+/// What may be a unit's name in a text: whatever is made of nothing but a name's letters. A backslash before a line's end
+/// is none of them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let words = text.split(move |c| !legal(c));
+    words.map(|word| word.trim_end_matches('\\'))
 }
 
 /// The files that count, each with the unit that it is of: the most important one of each name.

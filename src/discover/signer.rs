@@ -16,7 +16,8 @@ use crate::host::{Entry, Files, Host, UnitView};
 use crate::inventory::{ConfigFile, Signer, SignerChain, StateReading, Unit};
 use crate::kms::tmkms;
 use crate::paths::{DROP_IN, ManagedPath};
-use crate::unit::{UnitName, UnitText, variables};
+use crate::unit::variables::{self, Variables};
+use crate::unit::{UnitName, UnitText};
 
 /// What the host's tmkms binaries said, each asked once for each user that runs it.
 pub struct Binaries {
@@ -32,7 +33,7 @@ impl Binaries {
         }
     }
 
-    fn about(
+    pub(super) fn about(
         &mut self,
         host: &mut Host,
         program: &Path,
@@ -58,6 +59,7 @@ impl Binaries {
 pub fn read(
     host: &mut Host,
     name: &UnitName,
+    view: anyhow::Result<UnitView>,
     links: &Links,
     pulls: &Pulls,
     binaries: &mut Binaries,
@@ -65,9 +67,12 @@ pub fn read(
     let marker = host.files.entry(ManagedPath::fence(name).as_path());
     let pulled_in =
         pulls.get(name).is_some_and(|by| !by.is_empty()) && !matches!(marker, Ok(Some(_)));
-    let current =
-        links.enable(name) || pulled_in || host.services.run_state(name).is_ok_and(|r| r.is_up());
-    let read = match host.services.view(name) {
+    let run = match &view {
+        Ok(view) => Ok(view.run.clone()),
+        Err(_) => host.services.run_state(name),
+    };
+    let current = links.enable(name) || pulled_in || run.is_ok_and(|r| r.is_up());
+    let read = match view {
         Ok(view) => from_view(host, view, links, pulls, binaries),
         Err(e) => {
             let message = format!("what {name} means can't be read: {e:#}");
@@ -85,7 +90,7 @@ pub fn read(
     })
 }
 
-fn finding(code: Code, message: impl Into<String>, signer: String) -> Finding {
+pub(super) fn finding(code: Code, message: impl Into<String>, signer: String) -> Finding {
     Finding::block(code, message).of(signer)
 }
 
@@ -96,41 +101,18 @@ fn from_view(
     pulls: &Pulls,
     binaries: &mut Binaries,
 ) -> Result<Option<Signer>, Finding> {
-    let file_variables = view
-        .file_variables(&*host.files)
-        .map_err(|e| environment(&view, format!("its environment can't be read: {e:#}")))?;
-    let mut variables = view.variables.clone();
-    variables.extend(&file_variables);
-    let exec = view.exec.iter().map(|e| variables.substitute(e));
-    let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
-    let argv = match &starts[..] {
-        [] => return Ok(None),
-        [argv] => argv.clone(),
-        _ => {
-            let message = "the unit starts tmkms more than once";
-            let finding = finding(Code::UnitUnreadable, message, view.name.signer());
-            return Err(finding
-                .at(&view.fragment)
-                .remedy("give each signer a unit of its own"));
-        }
-    };
     let files = &*host.files;
-    if let Some(name) = view.exec.iter().find_map(|e| variables.unset(e)) {
-        return Err(unset(&view, name));
-    }
-    let used = view.exec.iter().flat_map(|e| variables::used(e));
-    let mut used = used.chain([tmkms::CONFIG_VARIABLE]);
-    if let Some(name) = used.find(|name| view.outside_variables.iter().any(|o| o == name)) {
-        let message = format!(
-            "PassEnvironment= or UnsetEnvironment= decides what {name} is, which kmsctl doesn't follow"
-        );
-        return Err(environment(&view, message));
-    }
+    let Some(command) = command(files, &view)? else {
+        return Ok(None);
+    };
     let (text, parsed) = unit_text(files, &view)?;
     let (drop_ins, drop_in_texts) = drop_ins(files, &view)?;
-    let named = variables.get(tmkms::CONFIG_VARIABLE);
-    let config_path = tmkms::config_path(&argv, named, &view.working_directory)
-        .map_err(|word| unknown_word(&view, argv.get(word.0)))?;
+    let config_path = command.config(&view)?;
+    let Command {
+        argv,
+        file_variables,
+        ..
+    } = command;
     let config = config(files, &config_path)
         .map_err(|problem| problem.finding(&view, &config_path, &parsed))?;
     let chains = chains(files, &config.view, &view.working_directory);
@@ -168,6 +150,59 @@ fn from_view(
         chains,
         version,
         binary,
+    }))
+}
+
+/// How a unit starts tmkms.
+pub(super) struct Command {
+    pub(super) argv: Vec<String>,
+    variables: Variables,
+    file_variables: Variables,
+}
+
+impl Command {
+    pub(super) fn config(&self, view: &UnitView) -> Result<PathBuf, Finding> {
+        let named = self.variables.get(tmkms::CONFIG_VARIABLE);
+        tmkms::config_path(&self.argv, named, &view.working_directory)
+            .map_err(|word| unknown_word(view, self.argv.get(word.0)))
+    }
+}
+
+/// How a unit starts tmkms; none where it doesn't.
+pub(super) fn command(files: &dyn Files, view: &UnitView) -> Result<Option<Command>, Finding> {
+    let file_variables = view
+        .file_variables(files)
+        .map_err(|e| environment(view, format!("its environment can't be read: {e:#}")))?;
+    let mut variables = view.variables.clone();
+    variables.extend(&file_variables);
+    let exec = view.exec.iter().map(|e| variables.substitute(e));
+    let starts: Vec<Vec<String>> = exec.filter(|e| tmkms::is_start(e)).collect();
+    let argv = match &starts[..] {
+        [] => return Ok(None),
+        [argv] => argv.clone(),
+        _ => {
+            let message = "the unit starts tmkms more than once";
+            let finding = finding(Code::UnitUnreadable, message, view.name.signer());
+            return Err(finding
+                .at(&view.fragment)
+                .remedy("give each signer a unit of its own"));
+        }
+    };
+    if let Some(name) = view.exec.iter().find_map(|e| variables.unset(e)) {
+        return Err(unset(view, name));
+    }
+    let used = view.exec.iter().flat_map(|e| variables::used(e));
+    let mut used = used.chain([tmkms::CONFIG_VARIABLE]);
+    if let Some(name) = used.find(|name| view.outside_variables.iter().any(|o| o == name)) {
+        let message = format!(
+            "PassEnvironment= or UnsetEnvironment= decides what {name} is, which kmsctl doesn't follow"
+        );
+        return Err(environment(view, message));
+    }
+    Ok(Some(Command {
+        argv,
+        variables,
+        file_variables,
     }))
 }
 

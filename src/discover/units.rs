@@ -108,9 +108,10 @@ impl Found {
         // A drop-in of one instance doesn't make the others signers.
         let of_instance = |named: &String| {
             let named = named.parse::<UnitName>().ok();
-            unit.is_template() && named.and_then(|n| n.template()).as_ref() == Some(unit)
+            named.and_then(|n| n.template()).as_ref() == Some(unit)
         };
-        names.iter().any(|name| self.naming.contains(name)) || self.naming.iter().any(of_instance)
+        names.iter().any(|name| self.naming.contains(name))
+            || (unit.is_template() && self.naming.iter().any(of_instance))
     }
 }
 

@@ -4,6 +4,8 @@
 //! nor a link, absolute or not, leads out of it. Changes go through folders without any link in their path, and
 //! never replace what is there.
 
+mod new;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,10 +15,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::{Entry, Files, Like, World};
+use super::{Entry, Files, Like, Space, World};
 use crate::content::Fingerprint;
+use crate::floor::Floor;
 use crate::inventory::FileFacts;
 use crate::paths::{ManagedLink, ManagedPath};
+
+pub use new::Made;
 
 /// No config, unit or state file is larger: what is, is something else.
 const LARGEST: u64 = 16 << 20;
@@ -132,7 +137,10 @@ impl Files for Tree {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open_to_read(path)?;
-        let mut bytes = Vec::new();
+        // Its size and one byte, so that one read is enough and another one sees the end; and all at once: what grows leaves
+        // pieces of itself in memory, and this may be a key.
+        let size = file.metadata()?.len().min(LARGEST);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(LARGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST {
             return Err(io::Error::new(
@@ -171,6 +179,28 @@ impl Files for Tree {
         Ok(names)
     }
 
+    fn acl(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let fd = self.open_at(path, flags, ResolveFlags::empty())?;
+        let mut value = Vec::with_capacity(64 << 10);
+        let name = "system.posix_acl_access";
+        match rustix::fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
+            Ok(_) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Option<Space>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self.open_at(folder, flags, ResolveFlags::empty())?;
+        let stat = rustix::fs::fstatvfs(&fd)?;
+        Ok(Some(Space {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            files: (stat.f_files > 0).then_some(stat.f_favail),
+        }))
+    }
+
     fn resolve(&self, folder: &Path) -> io::Result<PathBuf> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let path = path_of(self.open_at(folder, flags, ResolveFlags::empty())?.as_fd())?;
@@ -203,25 +233,21 @@ impl Files for Tree {
     }
 
     fn create(&self, path: &ManagedPath, bytes: &[u8], like: &Like) -> io::Result<()> {
-        let (folder, name) = self.parent(path.as_path())?;
-        let temporary = temporary(&name);
-        let file = match create_new(folder.as_fd(), &temporary) {
-            // A death between creation and rename leaves one; the host's lock says that nobody else writes it now.
-            Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())?;
-                create_new(folder.as_fd(), &temporary)?
-            }
-            other => other?,
-        };
-        let written = self
-            .fill(file, bytes, like)
-            .and_then(|()| rename_new(folder.as_fd(), &temporary, &name))
-            .and_then(|()| Ok(rustix::fs::fsync(&folder)?));
-        if written.is_err() {
-            // Already renamed, or never: either way nothing of ours may stay under the temporary name.
-            rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
+        self.create_at(path.as_path(), bytes, like)
+    }
+
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()> {
+        let like = Like::File(like.to_owned());
+        self.create_at(floor.path(), &floor.bytes(), &like)
+    }
+
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()> {
+        if self.read(floor.path())? != floor.bytes() {
+            return Err(io::Error::other("it is no longer what was laid"));
         }
-        written
+        let (folder, name) = self.parent(floor.path())?;
+        rustix::fs::unlinkat(&folder, &name, AtFlags::empty())?;
+        Ok(rustix::fs::fsync(&folder)?)
     }
 
     fn set_link(&self, link: &ManagedLink, target: Option<&Path>) -> io::Result<()> {
@@ -273,6 +299,29 @@ fn temporary(name: &std::ffi::OsStr) -> std::ffi::OsString {
 }
 
 impl Tree {
+    /// Creates a file where there is none, whole and durable.
+    fn create_at(&self, path: &Path, bytes: &[u8], like: &Like) -> io::Result<()> {
+        let (folder, name) = self.parent(path)?;
+        let temporary = temporary(&name);
+        let file = match create_new(folder.as_fd(), &temporary) {
+            // A death between creation and rename leaves one; the host's lock says that nobody else writes it now.
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty())?;
+                create_new(folder.as_fd(), &temporary)?
+            }
+            other => other?,
+        };
+        let written = self
+            .fill(file, bytes, like)
+            .and_then(|()| rename_new(folder.as_fd(), &temporary, &name))
+            .and_then(|()| Ok(rustix::fs::fsync(&folder)?));
+        if written.is_err() {
+            // Already renamed, or never: either way nothing of ours may stay under the temporary name.
+            rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
+        }
+        written
+    }
+
     fn remove_if_empty(&self, folder: &Path) -> io::Result<()> {
         let (above, name) = self.parent(folder)?;
         match rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR) {
@@ -299,16 +348,20 @@ impl Tree {
                 facts(&rustix::fs::fstat(&model)?)
             }
         };
-        let own = rustix::fs::fstat(&file)?;
-        if (own.st_uid, own.st_gid) != (facts.uid, facts.gid)
-            && rustix::process::geteuid().is_root()
-        {
-            let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
-            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(facts.mode))?;
+        give(file.as_fd(), facts)?;
         file.sync_all()
     }
+}
+
+/// Gives a file or a folder its owner and its mode. Only root can give to others; whoever rehearses below `--root` as
+/// somebody else keeps it.
+fn give(file: BorrowedFd<'_>, facts: FileFacts) -> io::Result<()> {
+    let own = rustix::fs::fstat(file)?;
+    if (own.st_uid, own.st_gid) != (facts.uid, facts.gid) && rustix::process::geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(facts.uid), Gid::from_raw(facts.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    }
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(facts.mode))?)
 }
 
 impl World for Tree {

@@ -1,19 +1,24 @@
 //! The live host: the machine that kmsctl runs on.
 
+mod alive;
+mod asked;
+
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alive::Alive;
 use anyhow::{Context, Result, bail};
 use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
 use super::memory::{Memory, OnDisk};
 use super::systemd::Systemd;
-use super::{Clock, Host, Processes};
-use crate::inventory::SignerProcess;
+use super::{Clock, Executable, Host, Processes};
+use super::{logs, sockets};
+use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
 
@@ -30,7 +35,9 @@ pub fn open() -> Result<Host> {
             .into_owned(),
         files: Box::new(files),
         services: Box::new(Systemd::connect()?),
-        processes: Box::new(Proc),
+        processes: Box::new(Proc::default()),
+        hsm: Box::new(super::hsm::Live),
+        modelled: false,
         memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
         clock: Box::new(WallClock(Instant::now())),
     })
@@ -47,17 +54,33 @@ impl Clock for WallClock {
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
+
+    fn sleep(&self, time: Duration) -> Result<()> {
+        std::thread::sleep(time);
+        Ok(())
+    }
+
+    fn synchronised(&self) -> Option<bool> {
+        asked::synchronised()
+    }
 }
 
 /// `/proc`, and programs asked for their version.
-struct Proc;
+#[derive(Default)]
+struct Proc {
+    alive: Alive,
+}
 
 impl Processes for Proc {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
         let mut found = Vec::new();
+        self.alive.look()?;
         for (pid, folder) in running()? {
-            if let Some(process) = signer_process(pid, &folder)? {
+            if let Some(process) = self.alive.process(pid) {
+                found.push(process.clone());
+            } else if let Some((process, _)) = signer_process(pid, &folder)? {
                 found.push(process);
+                self.alive.hold(pid, || signer_process(pid, &folder))?;
             }
         }
         found.sort_by_key(|p| p.pid);
@@ -67,11 +90,17 @@ impl Processes for Proc {
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
         let component = format!("/{unit}");
         let mut pids = Vec::new();
+        self.alive.look()?;
         for (pid, folder) in running()? {
-            let Some(groups) = gone(std::fs::read_to_string(folder.join("cgroup")))
-                .with_context(|| format!("reading the control group of process {pid}"))?
-            else {
-                continue;
+            let read;
+            let groups = match self.alive.groups(pid) {
+                Some(groups) => groups,
+                None => {
+                    read = gone(std::fs::read_to_string(folder.join("cgroup")))
+                        .with_context(|| format!("reading the control group of process {pid}"))?
+                        .unwrap_or_default();
+                    &read
+                }
             };
             let inside = groups
                 .lines()
@@ -86,6 +115,15 @@ impl Processes for Proc {
             }
         }
         Ok(pids)
+    }
+
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        sockets::established(&Path::new("/proc").join(pid.to_string()))
+            .with_context(|| format!("looking at the connections of process {pid}"))
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        logs::last(unit, lines)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
@@ -131,6 +169,28 @@ impl Processes for Proc {
         Some(std::fs::metadata(path).is_ok_and(executable))
     }
 
+    fn runs(&mut self, pid: u32, program: &Path) -> Result<Option<Executable>> {
+        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+        let Some(running) = gone(std::fs::metadata(&exe)).context("looking at the process")? else {
+            return Ok(None);
+        };
+        let there = match std::fs::metadata(program) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Some(Executable::Gone));
+            }
+            other => other.with_context(|| format!("looking at {}", program.display()))?,
+        };
+        let same = (running.dev(), running.ino()) == (there.dev(), there.ino());
+        Ok(Some(match same {
+            true => Executable::Same,
+            false => Executable::Other,
+        }))
+    }
+
+    fn reads_journal(&mut self) -> Option<bool> {
+        asked::reads_journal()
+    }
+
     fn operator(&self) -> String {
         let uid = rustix::process::getuid().as_raw();
         match std::env::var("SUDO_USER") {
@@ -169,7 +229,8 @@ fn gone<T>(read: std::io::Result<T>) -> std::io::Result<Option<T>> {
     }
 }
 
-fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
+/// A process that signs, and its control groups.
+fn signer_process(pid: u32, folder: &Path) -> Result<Option<(SignerProcess, String)>> {
     let context = || format!("looking at process {pid}");
     let Some(raw) = gone(std::fs::read(folder.join("cmdline"))).with_context(context)? else {
         return Ok(None);
@@ -217,12 +278,13 @@ fn signer_process(pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
         })
     });
     let config = directory.and_then(|d| tmkms::config_path(&argv, variable.as_deref(), &d).ok());
-    Ok(Some(SignerProcess {
+    let process = SignerProcess {
         pid,
         argv,
         unit,
         config,
-    }))
+    };
+    Ok(Some((process, groups)))
 }
 
 /// The numeric user and group of a unit's `User=`; root where it names none.

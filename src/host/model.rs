@@ -21,7 +21,7 @@ use tmkms_core::protocol::TmkmsVersion;
 use super::files::Tree;
 use super::memory::{self, Memory, OnDisk};
 use super::{Clock, Entry, Files, Host, Processes, World};
-use crate::inventory::{RunState, SignerProcess};
+use crate::inventory::{Connection, RunState, SignerProcess};
 use crate::unit::UnitName;
 use services::Model;
 pub use services::{FORMAT_VERSION as RUNNING_FORMAT, RUNNING};
@@ -58,6 +58,8 @@ pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Res
         files,
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
+        hsm: Box::new(super::hsm::Nothing),
+        modelled: true,
         memory,
         clock: Box::new(ModelClock(model)),
     })
@@ -90,9 +92,30 @@ pub struct Faults {
     /// The height up to which a started signer signs all its chains at once.
     #[serde(default)]
     pub signs: Option<u64>,
+    /// Sessions of its YubiHSM that nobody known holds: how many, and for how many seconds from the first start on.
+    #[serde(default)]
+    pub foreign_sessions: Option<(usize, u64)>,
+    /// What its process logs.
+    #[serde(default)]
+    pub log: Vec<String>,
+    /// A validator of its chains that asks for blocks while the signer runs.
+    #[serde(default)]
+    pub validator: Option<Validator>,
     /// A link that enabling the unit makes beyond those that it should, with its target.
     #[serde(default)]
     pub enable: Option<(PathBuf, PathBuf)>,
+}
+
+/// A modelled validator: it is connected to the signer and has it sign a block each time its seconds have passed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validator {
+    pub seconds: u64,
+    /// The last block.
+    pub until: u64,
+    /// It goes after the last block, and its connection with it; else it stays connected and silent.
+    #[serde(default)]
+    pub ends: bool,
 }
 
 struct ModelServices(Rc<RefCell<Model>>);
@@ -122,7 +145,7 @@ impl super::Services for ModelServices {
         let mut model = self.0.borrow_mut();
         let end = model.ends.pop_front();
         if end.is_none() {
-            model.time += within;
+            model.pass(within)?;
         }
         Ok(end)
     }
@@ -156,6 +179,14 @@ impl Processes for ModelProcesses {
         })
     }
 
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.0.borrow().connections(pid)
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        Ok(self.0.borrow().last_lines(unit, lines))
+    }
+
     fn tmkms_version(&mut self, _program: &Path, _user: &str) -> Result<Option<TmkmsVersion>> {
         Ok(None)
     }
@@ -179,5 +210,9 @@ impl Clock for ModelClock {
 
     fn elapsed(&self) -> Duration {
         self.0.borrow().time
+    }
+
+    fn sleep(&self, time: Duration) -> Result<()> {
+        self.0.borrow_mut().pass(time)
     }
 }

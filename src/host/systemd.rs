@@ -4,12 +4,13 @@
 //! and a job may end before its own call returns: so a thread of its own polls the stream from before the first call
 //! and hands every end to a channel, where ends wait until they are asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use zbus::Variant;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
 
@@ -21,6 +22,33 @@ use crate::unit::variables::{self, Variables};
 
 /// How long a single method call may take. A reload of a large host takes a few hundred milliseconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The properties that anything here asks for: of the four hundred that there are only these are kept.
+const OURS: [&str; 20] = [
+    "ActiveState",
+    "Asserts",
+    "ControlGroup",
+    "DropInPaths",
+    "Environment",
+    "EnvironmentFiles",
+    "ExecStart",
+    "ExecStartEx",
+    "FragmentPath",
+    "InvocationID",
+    "LoadState",
+    "MainPID",
+    "NRestarts",
+    "NeedDaemonReload",
+    "PassEnvironment",
+    "StandardOutput",
+    "SubState",
+    "UnsetEnvironment",
+    "User",
+    "WorkingDirectory",
+];
+/// What systemd answers to a question about a unit that isn't loaded.
+const NOT_LOADED: &str = "org.freedesktop.systemd1.NoSuchUnit";
+/// How many units are asked about at once. systemd answers one after the other; a few keep it busy.
+const QUESTIONS: usize = 8;
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -30,9 +58,16 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Keeps a unit loaded until it is let go or this connection ends.
+    #[zbus(no_reply)]
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(no_reply)]
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Refused for a unit that isn't loaded, which then has nothing to reset: nobody waits for that.
+    #[zbus(no_reply)]
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     #[allow(clippy::type_complexity, reason = "D-Bus signature ba(sss)")]
     fn enable_unit_files(
@@ -78,14 +113,6 @@ trait Manager {
         unit: String,
         result: String,
     ) -> zbus::Result<()>;
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.DBus.Properties",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Properties {
-    fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
 }
 
 /// One ExecStart entry as systemd gives it: program, argv, ignore-failure, then times and statuses.
@@ -144,6 +171,8 @@ pub struct Systemd {
     connection: zbus::Connection,
     manager: ManagerProxy<'static>,
     ends: mpsc::Receiver<JobEnd>,
+    /// Units that are kept loaded: systemd forgets one that doesn't run at once, and reads it again for every question.
+    kept: BTreeSet<UnitName>,
 }
 
 impl Systemd {
@@ -187,40 +216,72 @@ impl Systemd {
             connection,
             manager,
             ends,
+            kept: BTreeSet::new(),
         })
     }
 
-    fn properties(&self, unit: &UnitName, interface: &str) -> Result<Bag> {
-        zbus::block_on(async {
-            let path = self.manager.load_unit(unit.as_str()).await?;
-            let proxy = PropertiesProxy::builder(&self.connection)
-                .path(path)
-                .build()
-                .await?;
-            anyhow::Ok(Bag(proxy.get_all(interface).await?))
-        })
-        .with_context(|| format!("asking systemd about {unit}"))
-    }
-
-    fn run_of(&self, unit: &UnitName, about: &mut Bag) -> Result<RunState> {
-        let mut service = self.properties(unit, "org.freedesktop.systemd1.Service")?;
-        run_state(about, &mut service)
+    /// Keeps units loaded. Only root may; for others it is as it was.
+    fn keep(&mut self, units: &[UnitName]) -> Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        for unit in units {
+            if self.kept.insert(unit.clone()) {
+                zbus::block_on(self.manager.ref_unit(unit.as_str()))?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn run_state(unit: &mut Bag, service: &mut Bag) -> Result<RunState> {
-    let invocation: Vec<u8> = unit.take("InvocationID")?;
+/// Everything that systemd says of a unit, in one answer. One that isn't loaded is loaded by that.
+fn about(connection: &zbus::Connection, unit: &UnitName) -> Result<Bag> {
+    let answer = zbus::block_on(async {
+        let asked = connection.call_method(
+            Some("org.freedesktop.systemd1"),
+            object_path(unit),
+            Some("org.freedesktop.DBus.Properties"),
+            "GetAll",
+            // The properties of all its interfaces, as `systemctl show` asks for them.
+            &"",
+        );
+        let answer = asked.await?;
+        let body = answer.body();
+        let all: HashMap<&str, Variant<'_>> = body.deserialize()?;
+        let ours = all.into_iter().filter(|(name, _)| OURS.contains(name));
+        let ours = ours.map(|(name, value)| Ok((name.to_owned(), value.try_into_owned()?)));
+        anyhow::Ok(Bag(ours.collect::<Result<_>>()?))
+    });
+    answer.with_context(|| format!("asking systemd about {unit}"))
+}
+
+/// The object that a unit is, by its name: every byte but letters, and digits that aren't first, in hex
+/// (sd_bus_path_encode(3)).
+fn object_path(unit: &UnitName) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for (n, byte) in unit.as_str().bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (n > 0 && byte.is_ascii_digit()) {
+            path.push(char::from(byte));
+        } else {
+            path += &format!("_{byte:02x}");
+        }
+    }
+    path
+}
+
+fn run_state(about: &mut Bag) -> Result<RunState> {
+    let invocation: Vec<u8> = about.take("InvocationID")?;
     Ok(RunState {
-        active: unit.take("ActiveState")?,
-        sub: unit.take("SubState")?,
-        main_pid: service.take("MainPID")?,
+        active: about.take("ActiveState")?,
+        sub: about.take("SubState")?,
+        main_pid: about.take("MainPID")?,
         invocation: invocation.iter().map(|b| format!("{b:02x}")).collect(),
-        restarts: service.take("NRestarts")?,
-        control_group: service.take("ControlGroup")?,
+        restarts: about.take("NRestarts")?,
+        control_group: about.take("ControlGroup")?,
     })
 }
 
-/// The properties of one interface.
+/// The properties of a unit.
 struct Bag(HashMap<String, OwnedVariant>);
 
 impl Bag {
@@ -245,49 +306,31 @@ impl Services for Systemd {
     }
 
     fn view(&mut self, unit: &UnitName) -> Result<UnitView> {
-        let mut about = self.properties(unit, "org.freedesktop.systemd1.Unit")?;
-        let mut service = self.properties(unit, "org.freedesktop.systemd1.Service")?;
-        let loaded: String = about.take("LoadState")?;
-        if loaded != "loaded" {
-            bail!("systemd says of {unit}: {loaded}; see `systemctl status {unit}`");
+        view(unit, about(&self.connection, unit)?)
+    }
+
+    fn views(&mut self, units: &[UnitName]) -> Vec<Result<UnitView>> {
+        if let [unit] = units {
+            return vec![self.view(unit)];
         }
-        let run = run_state(&mut about, &mut service)?;
-        let fragment: String = about.take("FragmentPath")?;
-        let drop_ins: Vec<String> = about.take("DropInPaths")?;
-        let exec = commands(&mut service)?;
-        let asserts: Vec<Assert> = about.take("Asserts")?;
-        let barred = asserts
-            .into_iter()
-            .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
-        let mut own_variables = Variables::default();
-        own_variables.assign(&service.take::<Vec<String>>("Environment")?);
-        let environment_files: Vec<(String, bool)> = service.take("EnvironmentFiles")?;
-        let mut outside: Vec<String> = service.take("PassEnvironment")?;
-        outside.extend(service.take::<Vec<String>>("UnsetEnvironment")?);
-        let directory: String = service.take("WorkingDirectory")?;
-        // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
-        let directory = directory.trim_start_matches(['!', '-']);
-        Ok(UnitView {
-            name: unit.clone(),
-            fragment: PathBuf::from(fragment),
-            drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
-            exec,
-            user: service.take("User")?,
-            working_directory: PathBuf::from(if directory.is_empty() { "/" } else { directory }),
-            variables: own_variables,
-            environment_files: environment_files
-                .into_iter()
-                .map(|(path, optional)| EnvironmentFile {
-                    path: PathBuf::from(path),
-                    optional,
-                })
-                .collect(),
-            outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
-            needs_reload: about.take("NeedDaemonReload")?,
-            barred_by: barred
-                .map(|(_, _, _, path, _)| PathBuf::from(path))
-                .collect(),
-            run,
+        // Where that isn't granted, or the connection is gone, the questions themselves tell.
+        self.keep(units).ok();
+        let connection = &self.connection;
+        let ask = |part: &[UnitName]| -> Vec<Result<UnitView>> {
+            let views = part.iter().map(|unit| view(unit, about(connection, unit)?));
+            views.collect()
+        };
+        let part = units.len().div_ceil(QUESTIONS).max(1);
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = units
+                .chunks(part)
+                .map(|part| scope.spawn(move || ask(part)))
+                .collect();
+            let answers = asking.into_iter().map(|thread| match thread.join() {
+                Ok(views) => views,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            answers.flatten().collect()
         })
     }
 
@@ -302,16 +345,27 @@ impl Services for Systemd {
     }
 
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
-        let mut about = self.properties(unit, "org.freedesktop.systemd1.Unit")?;
-        self.run_of(unit, &mut about)
+        if self.kept.contains(unit) {
+            return run_state(&mut about(&self.connection, unit)?);
+        }
+        // To be asked about its properties a unit that isn't loaded is read from disk, which takes longer than all else
+        // while a signer is dark. systemd keeps every unit loaded that runs, failed or has a job.
+        match zbus::block_on(self.manager.get_unit(unit.as_str())) {
+            Ok(_) => run_state(&mut about(&self.connection, unit)?),
+            Err(zbus::Error::MethodError(name, ..)) if name == NOT_LOADED => Ok(RunState {
+                active: "inactive".into(),
+                sub: "dead".into(),
+                ..RunState::default()
+            }),
+            Err(e) => Err(e).with_context(|| format!("asking systemd about {unit}")),
+        }
     }
 
     fn begin(&mut self, job: &Job) -> Result<Ticket> {
         let path = zbus::block_on(async {
             match job {
                 Job::Start(unit) => {
-                    // Refused for a unit that isn't loaded, which then has nothing to reset.
-                    let _ = self.manager.reset_failed_unit(unit.as_str()).await;
+                    self.manager.reset_failed_unit(unit.as_str()).await?;
                     self.manager.start_unit(unit.as_str(), "replace").await
                 }
                 Job::Stop(unit) => self.manager.stop_unit(unit.as_str(), "replace").await,
@@ -349,8 +403,58 @@ impl Services for Systemd {
     }
 
     fn reload(&mut self) -> Result<()> {
+        // Each that is loaded is read again, which takes as long as a start.
+        for unit in std::mem::take(&mut self.kept) {
+            zbus::block_on(self.manager.unref_unit(unit.as_str())).ok();
+        }
         zbus::block_on(self.manager.reload()).context("asking systemd to read its units again")
     }
+}
+
+fn view(unit: &UnitName, mut about: Bag) -> Result<UnitView> {
+    let loaded: String = about.take("LoadState")?;
+    if loaded != "loaded" {
+        bail!("systemd says of {unit}: {loaded}; see `systemctl status {unit}`");
+    }
+    let run = run_state(&mut about)?;
+    let fragment: String = about.take("FragmentPath")?;
+    let drop_ins: Vec<String> = about.take("DropInPaths")?;
+    let exec = commands(&mut about)?;
+    let asserts: Vec<Assert> = about.take("Asserts")?;
+    let barred = asserts
+        .into_iter()
+        .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
+    let mut own_variables = Variables::default();
+    own_variables.assign(&about.take::<Vec<String>>("Environment")?);
+    let environment_files: Vec<(String, bool)> = about.take("EnvironmentFiles")?;
+    let mut outside: Vec<String> = about.take("PassEnvironment")?;
+    outside.extend(about.take::<Vec<String>>("UnsetEnvironment")?);
+    let directory: String = about.take("WorkingDirectory")?;
+    // A leading '!' or '-' only says how a missing folder is taken (systemd's bus_property for WorkingDirectory).
+    let directory = directory.trim_start_matches(['!', '-']);
+    Ok(UnitView {
+        name: unit.clone(),
+        fragment: PathBuf::from(fragment),
+        drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
+        exec,
+        user: about.take("User")?,
+        working_directory: PathBuf::from(if directory.is_empty() { "/" } else { directory }),
+        variables: own_variables,
+        environment_files: environment_files
+            .into_iter()
+            .map(|(path, optional)| EnvironmentFile {
+                path: PathBuf::from(path),
+                optional,
+            })
+            .collect(),
+        outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
+        output: about.take("StandardOutput")?,
+        needs_reload: about.take("NeedDaemonReload")?,
+        barred_by: barred
+            .map(|(_, _, _, path, _)| PathBuf::from(path))
+            .collect(),
+        run,
+    })
 }
 
 fn links(changes: Vec<(String, String, String)>, expected: &str) -> Result<Vec<PathBuf>> {
@@ -363,4 +467,23 @@ fn links(changes: Vec<(String, String, String)>, expected: &str) -> Result<Vec<P
             Ok(Path::new(&link).to_owned())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_found_by_its_name() {
+        let path = |name: &str| object_path(&name.parse().unwrap());
+        let folder = "/org/freedesktop/systemd1/unit/";
+        assert_eq!(
+            path("tmkms-01.v3.service"),
+            format!("{folder}tmkms_2d01_2ev3_2eservice")
+        );
+        assert_eq!(
+            path("1_a@b.service"),
+            format!("{folder}_31_5fa_40b_2eservice")
+        );
+    }
 }

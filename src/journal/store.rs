@@ -168,7 +168,10 @@ impl Writer {
     /// Goes on with an operation that a death left open; what was torn is cut off.
     pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
         let mut writer = Writer::at_end_of(host, journal)?;
-        writer.reserve(&journal.program)?;
+        let path = host.memory.path(&name(journal.operation, "journal"));
+        writer
+            .reserve(&journal.program)
+            .with_context(|| path.display().to_string())?;
         writer.append(&Record::Resumed {
             by: host.processes.operator(),
             at: host.clock.now(),

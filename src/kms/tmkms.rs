@@ -1,5 +1,7 @@
 //! tmkms: how a unit starts it, which config and state files follow from that.
 
+pub mod last_words;
+
 use std::path::{Component, Path, PathBuf};
 
 /// The variable that names the config where `-c` doesn't (tmkms' command line, all versions).

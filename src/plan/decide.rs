@@ -9,12 +9,14 @@ mod files;
 mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use tmkms_core::chain_id::ChainId;
 
 use super::{ChainFile, ChainMove, Height, Input, Move, Request};
-use crate::content::Fingerprint;
+use crate::content::{Fingerprint, NewFile};
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
 use crate::naming;
@@ -90,18 +92,17 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     let successors: Successors = units
         .filter_map(|old| Some((old.clone(), naming::unit(old, &draft.suffix).ok()?)))
         .collect();
+    let movers = signers.iter().map(|signer| Mover {
+        signer,
+        request,
+        from: &from,
+        suffix: &draft.suffix,
+        successors: &successors,
+    });
+    let (moves, refused) = all_moves(&movers.collect::<Vec<_>>(), &mut inputs);
+    draft.moves = moves;
+    draft.findings = refused;
     for signer in signers {
-        let mover = Mover {
-            signer,
-            request,
-            from: &from,
-            suffix: &draft.suffix,
-            successors: &successors,
-        };
-        match mover.a_move(&mut inputs) {
-            Ok(moving) => draft.moves.push(moving),
-            Err(finding) => draft.findings.push(*finding),
-        }
         if let (Some(program), Some(binary)) = (signer.unit.exec.first(), &signer.binary) {
             draft
                 .binaries
@@ -113,6 +114,47 @@ pub fn decide(inventory: &Inventory, request: &Request) -> Result<Draft, String>
     draft.from = (!draft.moves.is_empty() || !draft.findings.is_empty()).then_some(from);
     draft.inputs = inputs.into_values().collect();
     Ok(draft)
+}
+
+/// What two threads do in no time isn't worth one.
+const ENOUGH_FOR_A_THREAD: usize = 256;
+
+/// Each signer's move or what stands in its way, in the signers' order; and what they are made from. None needs another's,
+/// so a large fleet's are made by all processors.
+fn all_moves(
+    movers: &[Mover<'_>],
+    inputs: &mut BTreeMap<PathBuf, Input>,
+) -> (Vec<Move>, Vec<Finding>) {
+    let some = |movers: &[Mover<'_>]| {
+        let mut inputs = BTreeMap::new();
+        let made: Vec<_> = movers.iter().map(|m| m.a_move(&mut inputs)).collect();
+        (made, inputs)
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.min(movers.len() / ENOUGH_FOR_A_THREAD).max(1);
+    let share = movers.len().div_ceil(threads).max(1);
+    let shares: Vec<_> = thread::scope(|scope| {
+        let (first, others) = movers.split_at(share.min(movers.len()));
+        let others = others.chunks(share);
+        let others: Vec<_> = others.map(|c| scope.spawn(move || some(c))).collect();
+        let first = some(first);
+        let others = others.into_iter().map(|thread| match thread.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        [first].into_iter().chain(others).collect()
+    });
+    let (mut moves, mut refused) = (Vec::with_capacity(movers.len()), Vec::new());
+    for (made, seen) in shares {
+        for one in made {
+            match one {
+                Ok(moving) => moves.push(moving),
+                Err(finding) => refused.push(*finding),
+            }
+        }
+        inputs.extend(seen);
+    }
+    (moves, refused)
 }
 
 fn moving<'a>(
@@ -224,14 +266,18 @@ fn is_there(signer: &Signer, request: &Request, suffix: &str) -> bool {
 /// Two signers that would write one file differently.
 fn collisions(moves: &[Move]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (n, moving) in moves.iter().enumerate() {
+    let mut earlier: BTreeMap<&Path, Vec<(&Move, &NewFile)>> = BTreeMap::new();
+    for moving in moves {
         for file in &moving.files {
-            let mut earlier = moves[..n]
-                .iter()
-                .flat_map(|m| m.files.iter().map(move |f| (m, f)));
-            let Some((other, _)) =
-                earlier.find(|(_, f)| f.path == file.path && !f.content.gives_same(&file.content))
-            else {
+            let there = earlier.entry(file.path.as_path()).or_default();
+            let same = |f: &NewFile| f.content.gives_same(&file.content);
+            let mut others = there.iter().filter(|(m, _)| m.old != moving.old);
+            let other = others.find(|(_, f)| !same(f)).map(|(m, _)| *m);
+            // Of those that give one text the first is enough.
+            if !there.iter().any(|(_, f)| same(f)) {
+                there.push((moving, file));
+            }
+            let Some(other) = other else {
                 continue;
             };
             let message = format!(

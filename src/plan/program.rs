@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ChainFile;
+use super::halt::Stood;
 use crate::content::{Content, Role};
+use crate::floor::Floor;
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 
@@ -96,6 +98,20 @@ pub enum Action {
     /// Each state file is at least at the highest point ever journalled for it (rule S6).
     CheckHeights {
         files: Vec<ChainFile>,
+    },
+    /// Nothing was signed on the chain that is left, up to the signer's very end.
+    CheckHalted {
+        files: Vec<Stood>,
+    },
+    /// Creates a new chain's state file that lets nothing below a height be signed.
+    LayFloor {
+        floor: Floor,
+        /// The state file whose owner and mode it gets.
+        like: PathBuf,
+    },
+    /// Takes a floor away, if tmkms hasn't signed on it.
+    WithdrawFloor {
+        floor: Floor,
     },
     Start {
         unit: UnitName,

@@ -2,17 +2,21 @@
 //! Pure: judges what was observed, after the plan's effects.
 
 mod binaries;
+mod configs;
+pub mod identity;
 mod keys;
+mod meeting;
 mod places;
 mod states;
 mod ties;
 mod validators;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tmkms_core::protocol::TmkmsVersion;
 
+pub use binaries::spoken;
 pub use states::startable;
 
 use super::decide::Draft;
@@ -22,6 +26,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
+use crate::peers::Peers;
 use crate::unit::UnitName;
 
 /// What stands where a plan wants to write, and what its new state files say.
@@ -36,6 +41,10 @@ pub struct Surroundings {
     pub drop_ins: BTreeMap<UnitName, Vec<PathBuf>>,
     /// The tmkms that is asked for, if one is.
     pub binary: Option<Binary>,
+    /// What the tmkms that will run each new unit refuses in its config, where its version is known.
+    pub refused: BTreeMap<UnitName, Vec<Finding>>,
+    /// What the users of moving signers' units can't do.
+    pub denied: Vec<Finding>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
 }
@@ -67,6 +76,12 @@ struct Case<'a> {
     ledger: &'a Ledger,
 }
 
+impl Case<'_> {
+    fn moves(&self, signer: &Signer) -> bool {
+        self.moves.iter().any(|m| m.old == signer.unit.name)
+    }
+}
+
 /// Makes a draft a plan: with its id, and the findings that speak against it.
 pub fn judge(
     inventory: &Inventory,
@@ -74,6 +89,7 @@ pub fn judge(
     draft: Draft,
     around: &Surroundings,
     ledger: &Ledger,
+    peers: &Peers,
 ) -> Plan {
     let case = Case {
         inventory,
@@ -84,22 +100,26 @@ pub fn judge(
     };
     let mut findings = draft.findings;
     findings.extend(units(&case));
-    findings.extend(keys::findings(&keys::now(inventory)));
+    findings.extend(shared_keys(inventory));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
+    findings.extend(identity::findings(inventory, |s| case.moves(s)));
+    findings.extend(around.denied.iter().cloned());
     findings.extend(binaries::findings(&case));
     findings.extend(states::findings(&case));
     findings.extend(places::findings(&case));
     findings.extend(validators::findings(&case));
+    findings.extend(configs::findings(&case, &findings));
     findings.extend(ties::findings(&case));
     if let Some(from) = &draft.from {
-        findings.extend(laggards(&draft.heights, from.as_str(), request.max_spread));
-        findings.push(
-            Finding::info(
-                Code::NoPeers,
-                "that no other host signs with these keys is not checked",
-            )
-            .remedy("compare `kmsctl heights` with your other hosts before `apply`"),
-        );
+        let mut heights = draft.heights.clone();
+        heights.extend(peers.heights(from.as_str()));
+        findings.extend(laggards(&heights, from.as_str(), request.max_spread));
+        findings.extend(peers.findings(&inventory.host, from.as_str()));
+        if peers.asked == 0 {
+            let message = "that no other host signs with these keys is not checked";
+            let remedy = "declare your other hosts (--peer), or compare `kmsctl heights` with them before `apply`";
+            findings.push(Finding::info(Code::NoPeers, message).remedy(remedy));
+        }
     }
     for finding in &mut findings {
         if finding.code.acceptable() && request.accept.contains(&finding.code) && finding.blocks() {
@@ -136,15 +156,18 @@ pub fn judge(
     plan
 }
 
-fn units(case: &Case<'_>) -> Vec<Finding> {
+/// Two units that start tmkms on one config.
+pub fn shared_configs(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for signer in case.inventory.current() {
+    let mut by_config: BTreeMap<&Path, Vec<&Signer>> = BTreeMap::new();
+    for signer in inventory.current() {
+        let same = by_config.entry(&signer.config.path).or_default();
+        same.push(signer);
+    }
+    for signer in inventory.current() {
         let unit = &signer.unit;
-        let mut others = case
-            .inventory
-            .by_config(&signer.config.path)
-            .filter(|s| s.unit.name != unit.name);
-        if let Some(other) = others.find(|s| s.is_current() && s.unit.name > unit.name) {
+        let mut others = by_config[signer.config.path.as_path()].iter();
+        if let Some(other) = others.find(|s| s.unit.name > unit.name) {
             let message = format!(
                 "both {} and {} start tmkms on this config: two signers of one key",
                 unit.name, other.unit.name
@@ -160,23 +183,31 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
             );
         }
     }
-    findings.extend(unheeded(case));
+    findings
+}
+
+/// A unit whose newest text systemd hasn't read.
+pub fn needs_reload(signer: &Signer) -> Option<Finding> {
+    signer.unit.needs_reload.then(|| {
+        Finding::block(
+            Code::NeedsDaemonReload,
+            "systemd runs an older text of this unit than the one on disk",
+        )
+        .of(signer.name())
+        .at(&signer.unit.fragment)
+        .remedy("look at the change, then `systemctl daemon-reload`")
+    })
+}
+
+fn units(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = shared_configs(case.inventory);
+    findings.extend(unheeded(case.inventory, case.moves));
     for moving in case.moves {
         let Some(signer) = case.inventory.signer(&moving.old) else {
             continue;
         };
         let unit = &signer.unit;
-        if unit.needs_reload {
-            findings.push(
-                Finding::block(
-                    Code::NeedsDaemonReload,
-                    "systemd runs an older text of this unit than the one on disk",
-                )
-                .of(signer.name())
-                .at(&unit.fragment)
-                .remedy("look at the change, then `systemctl daemon-reload`"),
-            );
-        }
+        findings.extend(needs_reload(signer));
         if unit.closed {
             let message = format!(
                 "the fence of {} is closed: a switch or a way back was left half-way",
@@ -211,15 +242,15 @@ fn units(case: &Case<'_>) -> Vec<Finding> {
 
 /// Units that may start although their fence's marker is there. Staging lets systemd heed it, and a signer that runs
 /// would stay dark after a crash.
-fn unheeded(case: &Case<'_>) -> Vec<Finding> {
-    let signers = case.inventory.signers.iter().filter(|s| s.unit.unheeded);
+pub fn unheeded(inventory: &Inventory, moves: &[Move]) -> Vec<Finding> {
+    let signers = inventory.signers.iter().filter(|s| s.unit.unheeded);
     signers
         .map(|signer| {
             let unit = &signer.unit.name;
             let message = format!(
                 "the marker of {unit}'s fence is there, and systemd doesn't heed it: {unit} isn't closed, and may start"
             );
-            let new = match case.moves.iter().any(|m| &m.old == unit) {
+            let new = match moves.iter().any(|m| &m.old == unit) {
                 true => Finding::block,
                 false => Finding::warn,
             };
@@ -276,12 +307,23 @@ pub enum Side {
 /// What forbids a program's end: rules S1, S2 and S4, and signers that can't be read. The same for the plan, for going
 /// on with it, and for the way back.
 pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Side) -> Vec<Finding> {
-    let mut findings = keys::findings(&keys::after(inventory, moves, side));
+    let mut findings = keys::findings(&keys::after(inventory, moves, side), &inventory.keys);
     findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
-    findings.extend(strays(inventory));
-    findings.extend(on_other_configs(inventory));
+    findings.extend(processes(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings
+}
+
+/// Processes that sign and aren't what is judged.
+pub fn processes(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = strays(inventory);
+    findings.extend(on_other_configs(inventory));
+    findings
+}
+
+/// Rules S1 and S2 among the units that run now or may at the next boot.
+pub fn shared_keys(inventory: &Inventory) -> Vec<Finding> {
+    keys::findings(&keys::now(inventory), &inventory.keys)
 }
 
 /// The units that may run while a program does, and their configs: those that were judged.
@@ -301,10 +343,9 @@ pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeMap<UnitName, PathBu
 /// Rule S4: every signing process is the main process of a known unit.
 fn strays(inventory: &Inventory) -> Vec<Finding> {
     let known = |process: &SignerProcess| {
-        inventory.signers.iter().any(|s| {
-            process.unit.as_deref() == Some(s.unit.name.as_str())
-                && process.is_main(&s.unit.run, &s.config.real(), &inventory.processes)
-        })
+        let unit = process.unit.as_ref().and_then(|u| u.parse().ok());
+        let signer = unit.and_then(|unit| inventory.signer(&unit));
+        signer.is_some_and(|s| process.is_main(&s.unit.run, &s.config.real(), &inventory.processes))
     };
     let strays = inventory.processes.iter().filter(|p| !known(p));
     strays
@@ -336,12 +377,12 @@ fn strays(inventory: &Inventory) -> Vec<Finding> {
 /// are others.
 fn on_other_configs(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let processes = inventory.processes.iter().map(|p| (p.pid, p));
+    let processes: BTreeMap<u32, &SignerProcess> = processes.collect();
     for signer in inventory.signers.iter().filter(|s| s.is_up()) {
         let (unit, config) = (&signer.unit.name, signer.config.real());
-        let mut processes = inventory.processes.iter();
-        let Some(process) = processes.find(|p| {
-            p.pid == signer.unit.run.main_pid && p.unit.as_deref() == Some(unit.as_str())
-        }) else {
+        let process = processes.get(&signer.unit.run.main_pid);
+        let Some(process) = process.filter(|p| p.unit.as_deref() == Some(unit.as_str())) else {
             continue;
         };
         let (runs, remedy) = match &process.config {
@@ -388,7 +429,8 @@ pub fn laggards(heights: &[Height], chain: &str, spread: u64) -> Vec<Finding> {
         .filter(|(_, state)| highest.height - state.height > spread)
         .map(|(lagging, state)| {
             let message = format!(
-                "it is at height {}, {} blocks behind {} at {} (allowed: {spread})",
+                "{} is at height {}, {} blocks behind {} at {} (allowed: {spread})",
+                lagging.signer,
                 state.height,
                 highest.height - state.height,
                 first.signer,

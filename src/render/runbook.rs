@@ -292,6 +292,10 @@ impl Writer<'_> {
                 let floors = files.iter().map(|f| self.at_least(&f.state_file));
                 return floors.collect();
             }
+            // Asked for right before a switch, and so in no runbook: its reader makes sure that the chain has stopped.
+            Action::CheckHalted { .. } | Action::LayFloor { .. } | Action::WithdrawFloor { .. } => {
+                return Ok(Vec::new());
+            }
             Action::Start { unit } => Line::of("start").unit(unit)?,
             Action::Watch { unit, files } => Line::of("watch")
                 .unit(unit)?

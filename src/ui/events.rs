@@ -4,8 +4,10 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tmkms_core::state::SignState;
 
 use super::progress::doing;
+use super::waiting::Standing;
 use super::{FORMAT_VERSION, Ui};
 use crate::apply::Event as Performed;
 use crate::exit::Exit;
@@ -57,6 +59,26 @@ pub enum Event<'a> {
         action: String,
         error: &'a str,
     },
+    /// The halt is waited for, and where a signer stands changed.
+    Waiting {
+        signer: &'a str,
+        chain: &'a str,
+        /// None, as round and step, where its state file can't be read.
+        height: Option<u64>,
+        round: Option<u32>,
+        step: Option<u8>,
+        halt_height: u64,
+        /// A validator is connected to it.
+        connected: bool,
+    },
+    /// A new signer is seen signing.
+    Signed {
+        signer: &'a str,
+        chain: &'a str,
+        height: u64,
+        round: u32,
+        step: u8,
+    },
     /// Every step of this signer is done.
     SignerDone { signer: &'a str },
     /// Always the last line, unless kmsctl was killed.
@@ -79,6 +101,30 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// A signer while the halt is waited for.
+    pub fn waiting(standing: &Standing<'a>, halt_height: u64) -> Event<'a> {
+        Event::Waiting {
+            signer: standing.signer,
+            chain: standing.chain,
+            height: standing.state.map(|s| s.height),
+            round: standing.state.map(|s| s.round),
+            step: standing.state.map(|s| s.step),
+            halt_height,
+            connected: standing.connected,
+        }
+    }
+
+    /// A new signer that signs.
+    pub fn signed(signer: &'a str, chain: &'a str, at: SignState) -> Event<'a> {
+        Event::Signed {
+            signer,
+            chain,
+            height: at.height,
+            round: at.round,
+            step: at.step,
+        }
+    }
+
     /// What the loop says, as it is printed.
     pub fn of(event: &Performed<'a>) -> Event<'a> {
         match *event {

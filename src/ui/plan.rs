@@ -1,12 +1,15 @@
 //! A plan as text that an operator can judge: what moves, each changed line with its reason, heights, findings.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anstyle::{AnsiColor, Style};
 
 use super::{count, line};
 use crate::content::{Change, Content, NewFile, Role};
 use crate::finding::{Finding, Severity};
 use crate::inventory::StateReading;
-use crate::plan::{Alias, Move, Plan};
+use crate::plan::{Alias, Height, Move, Plan};
 
 const REMOVED: Style = AnsiColor::Red.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -33,8 +36,15 @@ pub fn text(plan: &Plan) -> String {
                 &mut out,
                 format_args!("{HEAD}Plan {}: {signers} {way}{HEAD:#}", plan.id),
             );
+            let mut seen = Seen::default();
+            for height in &plan.observed.heights {
+                let heights = seen.heights.entry(&height.signer).or_default();
+                heights.push(height);
+            }
+            let inputs = plan.inputs.iter().map(|i| (i.path.as_path(), &*i.text));
+            seen.inputs = inputs.collect();
             for moving in &plan.moves {
-                signer(&mut out, plan, moving);
+                signer(&mut out, &seen, moving);
             }
         }
     }
@@ -43,7 +53,14 @@ pub fn text(plan: &Plan) -> String {
     out
 }
 
-fn signer(out: &mut String, plan: &Plan, moving: &Move) {
+/// What the signers' moves were made from, to be found by name.
+#[derive(Default)]
+struct Seen<'a> {
+    heights: BTreeMap<&'a str, Vec<&'a Height>>,
+    inputs: BTreeMap<&'a Path, &'a str>,
+}
+
+fn signer(out: &mut String, seen: &Seen<'_>, moving: &Move) {
     line(out, format_args!(""));
     line(
         out,
@@ -52,12 +69,8 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
             moving.signer, moving.old, moving.new
         ),
     );
-    for height in plan
-        .observed
-        .heights
-        .iter()
-        .filter(|h| h.signer == moving.signer)
-    {
+    let heights = seen.heights.get(moving.signer.as_str());
+    for height in heights.into_iter().flatten() {
         let (chain, state) = (&height.chain, height.state_file.display());
         let said = match &height.reading {
             StateReading::Read(at) => {
@@ -91,7 +104,7 @@ fn signer(out: &mut String, plan: &Plan, moving: &Move) {
     // What the operator judges first; the order of writing is the program's business.
     let (fences, own): (Vec<_>, Vec<_>) = moving.files.iter().partition(|f| f.role == Role::Fence);
     for file in own.into_iter().chain(fences) {
-        new_file(out, plan, file);
+        new_file(out, seen, file);
     }
 }
 
@@ -116,15 +129,15 @@ fn enablement(out: &mut String, moving: &Move) {
     }
 }
 
-fn new_file(out: &mut String, plan: &Plan, file: &NewFile) {
+fn new_file(out: &mut String, seen: &Seen<'_>, file: &NewFile) {
     match &file.content {
         Content::Derived { source, edits, .. } => {
             line(
                 out,
                 format_args!("  new {} (from {})", file.path, source.display()),
             );
-            let input = plan.inputs.iter().find(|i| i.path == *source);
-            changed_lines(out, input.map_or("", |i| &i.text), edits);
+            let input = seen.inputs.get(source.as_path());
+            changed_lines(out, input.copied().unwrap_or_default(), edits);
             if edits.is_empty() {
                 line(
                     out,

@@ -117,6 +117,11 @@ pub fn doing(action: &Action) -> String {
         Action::ProveStopped { unit, .. } => format!("proving that {unit} is stopped"),
         Action::Record { .. } => "recording how far it signed".into(),
         Action::CheckHeights { .. } => "checking heights".into(),
+        Action::LayFloor { floor, .. } => format!("laying the floor {}", floor.path().display()),
+        Action::WithdrawFloor { floor } => {
+            format!("taking the floor {} away", floor.path().display())
+        }
+        Action::CheckHalted { .. } => "checking that its chain has stopped".into(),
         Action::Start { unit } => format!("starting {unit}"),
         Action::Watch { unit, .. } => format!("watching {unit}"),
     }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tmkms_core::config::{KeyFormat, KeyRef};
 
 use super::{FORMAT_VERSION, line};
 use crate::inventory::{Inventory, Signer, StateReading};
 use crate::journal::{OperationId, Verb};
+use crate::keys::Keys;
 
 /// What `status --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -56,6 +58,7 @@ pub struct SignerStatus {
     pub fence: Option<Fence>,
     pub config: PathBuf,
     pub chains: Vec<ChainStatus>,
+    /// The first chain's key: as tmkms logs it, or by its name where its public half isn't known.
     pub key: Option<String>,
 }
 
@@ -64,8 +67,41 @@ pub struct SignerStatus {
 pub struct ChainStatus {
     pub id: String,
     pub state_file: PathBuf,
+    pub keys: Vec<KeyStatus>,
     #[serde(flatten)]
     pub reading: Reading,
+}
+
+/// A consensus key that signs a chain.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyStatus {
+    /// What the config calls it.
+    pub name: String,
+    /// Its public half as tmkms logs it at its start, in the chain's `key_format`.
+    pub consensus_key: Option<String>,
+    /// The same in hex, to be compared with other hosts whatever their format.
+    pub public_key: Option<String>,
+    /// Why it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+impl KeyStatus {
+    fn of(keys: &Keys, key: &KeyRef, format: Option<&KeyFormat>) -> KeyStatus {
+        let public = keys.public(key);
+        KeyStatus {
+            name: key.to_string(),
+            consensus_key: public.and_then(|p| Some(p.shown(format?))),
+            public_key: public.map(|p| p.to_string()),
+            unknown: match public {
+                Some(_) => None,
+                None => Some(
+                    keys.unknown(key)
+                        .map_or_else(|| "it wasn't asked".to_owned(), ToString::to_string),
+                ),
+            },
+        }
+    }
 }
 
 /// A state file's point as plain numbers; all none, with the reason, where it can't be read.
@@ -146,7 +182,27 @@ fn unreadable(reading: &StateReading) -> Option<String> {
 }
 
 /// A unit's row.
-pub fn row(signer: &Signer, fence: Option<Fence>) -> SignerStatus {
+pub fn row(signer: &Signer, keys: &Keys, fence: Option<Fence>) -> SignerStatus {
+    let format = |id: &str| {
+        let chains = &signer.config.view.chains;
+        let chain = chains.iter().find(|chain| chain.id.value == id);
+        chain.map(|chain| &chain.key_format)
+    };
+    let chains: Vec<ChainStatus> = signer
+        .chains
+        .iter()
+        .map(|chain| ChainStatus {
+            id: chain.id.clone(),
+            state_file: chain.state_file.clone(),
+            keys: chain
+                .keys
+                .iter()
+                .map(|key| KeyStatus::of(keys, key, format(&chain.id)))
+                .collect(),
+            reading: Reading::of(&chain.state),
+        })
+        .collect();
+    let key = chains.iter().flat_map(|c| &c.keys).next();
     SignerStatus {
         signer: signer.name().to_owned(),
         unit: signer.unit.name.to_string(),
@@ -156,21 +212,8 @@ pub fn row(signer: &Signer, fence: Option<Fence>) -> SignerStatus {
         retired: !signer.is_current(),
         fence,
         config: signer.config.path.clone(),
-        key: signer
-            .chains
-            .iter()
-            .flat_map(|c| &c.keys)
-            .next()
-            .map(ToString::to_string),
-        chains: signer
-            .chains
-            .iter()
-            .map(|chain| ChainStatus {
-                id: chain.id.clone(),
-                state_file: chain.state_file.clone(),
-                reading: Reading::of(&chain.state),
-            })
-            .collect(),
+        key: key.map(|key| key.consensus_key.as_ref().unwrap_or(&key.name).clone()),
+        chains,
     }
 }
 
@@ -213,6 +256,10 @@ pub fn text(status: &Status) -> String {
         for chain in &row.chains {
             let reading = &chain.reading;
             line(&mut out, format_args!("  {}  height {reading}", chain.id));
+            let known = chain.keys.iter().filter_map(|k| k.consensus_key.as_ref());
+            for key in known {
+                line(&mut out, format_args!("  {}  key {key}", chain.id));
+            }
         }
     }
     super::plan::findings(&mut out, &status.problems);

@@ -22,6 +22,8 @@ pub struct Effective {
     /// The variables that `PassEnvironment=` takes from the manager or `UnsetEnvironment=` takes away.
     pub outside_variables: Vec<String>,
     pub kind: String,
+    /// The kind of `StandardOutput=`, such as `journal`, `append` or `null`.
+    pub output: String,
     /// The paths whose existence bars a start (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,
 }
@@ -91,6 +93,10 @@ impl Effective {
             variables,
             environment_files,
             outside_variables,
+            output: one("StandardOutput").map_or_else(
+                || "journal".into(),
+                |s| s.value.split(':').next().unwrap_or_default().to_owned(),
+            ),
             kind: one("Type").map_or_else(|| "simple".into(), |s| s.value.clone()),
             barred_by: asserted
                 .iter()

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
+use kmsctl::floor::Floor;
 use kmsctl::host::memory::{Lock, Log, Store};
 use kmsctl::host::{Entry, Files, Like, Processes};
-use kmsctl::inventory::SignerProcess;
+use kmsctl::inventory::{Connection, SignerProcess};
 use kmsctl::paths::{ManagedLink, ManagedPath};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -129,6 +130,14 @@ impl Files for Lying {
         }
     }
 
+    fn lay_floor(&self, floor: &Floor, like: &Path) -> io::Result<()> {
+        self.own.lay_floor(floor, like)
+    }
+
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()> {
+        self.own.withdraw_floor(floor)
+    }
+
     fn remove(&self, path: &ManagedPath) -> io::Result<()> {
         self.own.remove(path)
     }
@@ -234,6 +243,14 @@ impl Processes for Blind {
         Ok(Vec::new())
     }
 
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.0.connections(pid)
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        self.0.last_lines(unit, lines)
+    }
+
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
         self.0.tmkms_version(program, user)
     }
@@ -327,6 +344,7 @@ fn a_state_file_read_higher_than_it_is() {
     for lies in [false, true] {
         let mut night = night(Between::default());
         night.ends(true, "apply");
+        night.world.state.borrow_mut().fate.new_chain_lives = false;
         night.world.state.borrow_mut().set_back(Path::new(FIRST));
         if lies {
             night.between.files = |own| {
@@ -373,6 +391,7 @@ fn two_at_once() {
 #[test]
 fn a_second_signature() {
     let night = night(Between::default());
+    night.world.state.borrow_mut().fate.old_chain_lives = true;
     let live = || {
         for _ in 0..50 {
             night.world.settle();

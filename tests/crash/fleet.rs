@@ -11,6 +11,8 @@ pub const NEW: &str = "orbit-2";
 pub const STAYS: &str = "other-1";
 /// Where the old chain stops.
 pub const HALT: u64 = 5000;
+/// The new chain's first height.
+pub const FIRST: &str = "5001";
 
 pub const SIGNERS: usize = 5;
 pub const NOT_RUNNING: usize = 3;

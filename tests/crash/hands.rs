@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
+use kmsctl::floor::Floor;
 use kmsctl::host::memory::{FOLDER, Lock, Log, Memory, Store};
 use kmsctl::host::{self, Entry, Files, Host, Like, Processes};
 use kmsctl::paths::{ManagedLink, ManagedPath};
@@ -107,6 +108,36 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.kmsctl-new"))
 }
 
+impl Own {
+    /// Under another name first, and never in another's place.
+    fn create_at(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let effect = Effect::Create(path.to_owned());
+        let new = temporary(path);
+        let create = || self.change(Some(&effect), |s| s.disk.create(Hand::Kmsctl, &new, bytes));
+        match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))?;
+                create()?;
+            }
+            other => other?,
+        }
+        let written = self
+            .change(Some(&effect), |s| s.disk.sync(&new))
+            .and_then(|()| {
+                self.change(Some(&effect), |s| match s.disk.entry(path)? {
+                    Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                    None => s.disk.rename(Hand::Kmsctl, &new, path),
+                })
+            })
+            .and_then(|()| self.change(Some(&effect), |s| s.disk.sync_folder(above(path))));
+        if written.is_err() {
+            self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))
+                .ok();
+        }
+        written
+    }
+}
+
 impl Files for Own {
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
         self.look(|s| s.disk.entry(path))
@@ -144,31 +175,24 @@ impl Files for Own {
     }
 
     fn create(&self, path: &ManagedPath, bytes: &[u8], _like: &Like) -> io::Result<()> {
-        let path = path.as_path();
-        let effect = Effect::Create(path.to_owned());
-        let new = temporary(path);
-        let create = || self.change(Some(&effect), |s| s.disk.create(Hand::Kmsctl, &new, bytes));
-        match create() {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))?;
-                create()?;
-            }
-            other => other?,
+        self.create_at(path.as_path(), bytes)
+    }
+
+    fn lay_floor(&self, floor: &Floor, _like: &Path) -> io::Result<()> {
+        self.create_at(floor.path(), &floor.bytes())
+    }
+
+    fn withdraw_floor(&self, floor: &Floor) -> io::Result<()> {
+        let path = floor.path();
+        if Files::read(self, path)? != floor.bytes() {
+            return Err(io::Error::other("no floor"));
         }
-        let written = self
-            .change(Some(&effect), |s| s.disk.sync(&new))
-            .and_then(|()| {
-                self.change(Some(&effect), |s| match s.disk.entry(path)? {
-                    Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                    None => s.disk.rename(Hand::Kmsctl, &new, path),
-                })
-            })
-            .and_then(|()| self.change(Some(&effect), |s| s.disk.sync_folder(above(path))));
-        if written.is_err() {
-            self.change(Some(&effect), |s| s.disk.unlink(Hand::Kmsctl, &new))
-                .ok();
-        }
-        written
+        let effect = Effect::Remove(path.to_owned());
+        self.change(Some(&effect), |s| {
+            s.witness.withdrawn(path);
+            s.disk.unlink(Hand::Kmsctl, path)
+        })?;
+        self.change(None, |s| s.disk.sync_folder(above(path)))
     }
 
     fn remove(&self, path: &ManagedPath) -> io::Result<()> {

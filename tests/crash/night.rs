@@ -7,12 +7,13 @@ use kmsctl::exit::{Exit, Failure};
 use kmsctl::host::{Entry, Host, Job};
 use kmsctl::journal::store::History;
 use kmsctl::paths::ManagedPath;
+use kmsctl::peers::Peers;
 use kmsctl::plan::Request;
 use kmsctl::unit::UnitName;
 
 use crate::disk::Loss;
 use crate::fate::Fate;
-use crate::fleet::{self, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
+use crate::fleet::{self, FIRST, NEW, NOT_ENABLED, NOT_RUNNING, SIGNERS};
 use crate::hands::{self, Between};
 use crate::state::State;
 use crate::world::World;
@@ -30,6 +31,8 @@ pub struct Night {
     pub world: Rc<World>,
     /// What stands between kmsctl and the world; as it is, unless a test breaks something.
     pub between: Between,
+    /// Whether switches lay floors.
+    pub floors: bool,
 }
 
 impl Night {
@@ -37,6 +40,7 @@ impl Night {
         Night {
             world: World::of(state),
             between: Between::default(),
+            floors: false,
         }
     }
 
@@ -49,7 +53,11 @@ impl Night {
         );
         night.boots();
         night.by_hand(&Job::Stop(fleet::unit(NOT_RUNNING, false)));
-        night.world.state.borrow_mut().others_started = false;
+        {
+            let state = &mut *night.world.state.borrow_mut();
+            state.others_started = false;
+            state.halts();
+        }
         night.plan().unwrap();
         night.sound("planned");
         night
@@ -104,7 +112,8 @@ impl Night {
             accept: Default::default(),
         };
         let mut host = self.open();
-        let plan = plan::make(&mut host, &request).map_err(|f| format!("{:#}", f.error))?;
+        let plan = plan::make(&mut host, &request, &Peers::default())
+            .map_err(|f| format!("{:#}", f.error))?;
         let bytes = serde_json::to_vec(&plan).unwrap();
         let saved = host.memory.replace(plan::CURRENT, &bytes);
         saved.map_err(|e| format!("{e:#}"))?;
@@ -117,7 +126,10 @@ impl Night {
 
     /// Runs a verb to its end, or to the process's.
     pub fn kmsctl(&self, verb: &str) -> Said {
-        let words = ["kmsctl", "--no-settings", "--quiet", "--yes", verb];
+        let mut words = vec!["kmsctl", "--no-settings", "--quiet", "--yes", verb];
+        if self.floors && verb == "apply" {
+            words.extend(["--initial-height", FIRST]);
+        }
         let outcome = cli::run_on(self.open(), &words);
         let died = self.world.state.borrow().alive.is_empty();
         self.world.process_ends();
@@ -175,6 +187,10 @@ impl Night {
 
     fn goes(&self, to_new: bool) -> Result<(), String> {
         let verb = if to_new { "apply" } else { "rollback" };
+        if !to_new {
+            // As the guide has it: the new chain's validators are stopped first.
+            self.world.state.borrow_mut().fate.new_chain_lives = false;
+        }
         let mut words = vec![verb];
         let mut tries = 0;
         while let Some(verb) = words.pop() {

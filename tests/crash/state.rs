@@ -83,11 +83,12 @@ impl State {
         if self.fate.dice.chance(3) {
             let (id, end) = match self.fate.dice.below(3) {
                 0 => (OLD, at(HALT, 0, 2)),
-                1 if self.fate.new_chain_lives => (NEW, at(u64::MAX, 0, 0)),
+                1 => (NEW, at(u64::MAX, 0, 0)),
                 _ => (STAYS, at(u64::MAX, 0, 0)),
             };
             let asked = self.running.values().flat_map(|p| &p.chains);
-            if asked.into_iter().any(|c| c.id == id)
+            if self.lives(id)
+                && asked.into_iter().any(|c| c.id == id)
                 && let Some(tip) = self.tips.get_mut(id).filter(|tip| **tip < end)
             {
                 *tip = match tip.step {
@@ -104,9 +105,28 @@ impl State {
             .collect();
         for process in &signers {
             for chain in &process.chains {
-                if self.fate.dice.chance(2) {
+                if self.lives(&chain.id) && self.fate.dice.chance(2) {
                     self.sign(process, chain);
                 }
+            }
+        }
+    }
+
+    fn lives(&self, chain: &str) -> bool {
+        match chain {
+            OLD => self.fate.old_chain_lives,
+            NEW => self.fate.new_chain_lives,
+            _ => true,
+        }
+    }
+
+    /// The old chain comes to its halt, and every running signer signs its last block.
+    pub fn halts(&mut self) {
+        self.tips.insert(OLD.to_owned(), at(HALT, 0, 2));
+        let signers: Vec<Process> = self.running.values().cloned().collect();
+        for process in &signers {
+            for chain in process.chains.iter().filter(|c| c.id == OLD) {
+                self.sign(process, chain);
             }
         }
     }

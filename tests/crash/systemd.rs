@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kmsctl::content::Fingerprint;
+use kmsctl::floor::Floor;
 use kmsctl::host::{self, Entry, Files, Job, JobEnd, Like, Processes, Services, Ticket, UnitView};
-use kmsctl::inventory::{RunState, SignerProcess};
+use kmsctl::inventory::{Connection, RunState, SignerProcess};
 use kmsctl::paths::{ManagedLink, ManagedPath};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -126,6 +127,15 @@ impl Processes for Proc {
         Ok(found)
     }
 
+    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
+        self.own.look(|_| Ok(()))?;
+        self.inner.connections(pid)
+    }
+
+    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+        self.inner.last_lines(unit, lines)
+    }
+
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {
         self.inner.tmkms_version(program, user)
     }
@@ -176,6 +186,14 @@ impl Files for Others {
     }
 
     fn create(&self, _path: &ManagedPath, _bytes: &[u8], _like: &Like) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn lay_floor(&self, _floor: &Floor, _like: &Path) -> io::Result<()> {
+        unreachable!("kmsctl's")
+    }
+
+    fn withdraw_floor(&self, _floor: &Floor) -> io::Result<()> {
         unreachable!("kmsctl's")
     }
 

@@ -116,6 +116,16 @@ impl Witness {
         self.broken.push(format!("{rule}: {how}"));
     }
 
+    /// A floor is taken away, on which nothing was ever signed.
+    pub fn withdrawn(&mut self, path: &Path) {
+        let state = self.files.remove(path).map(|left| left.state);
+        self.floors.remove(path);
+        if let Some(state) = state.filter(|s| s.round != i32::MAX.unsigned_abs()) {
+            let how = format!("{} is taken away, signed up to {state}", path.display());
+            self.broke("S3", how);
+        }
+    }
+
     /// A process is there that wasn't.
     pub fn starts(&mut self, disk: &Disk, process: &Process, others: &[Process]) {
         for chain in &process.chains {
@@ -372,6 +382,8 @@ fn by_effect(program: &Program) -> BTreeMap<Effect, Vec<String>> {
             }
             Action::CloseFence { unit } => Effect::Create(ManagedPath::fence(unit).into()),
             Action::OpenFence { unit } => Effect::Remove(ManagedPath::fence(unit).into()),
+            Action::LayFloor { floor, .. } => Effect::Create(floor.path().to_owned()),
+            Action::WithdrawFloor { floor } => Effect::Remove(floor.path().to_owned()),
             Action::Reload => Effect::Reload,
             Action::Enable { .. } => Effect::Enable,
             Action::Disable { .. } => Effect::Disable,
@@ -382,6 +394,7 @@ fn by_effect(program: &Program) -> BTreeMap<Effect, Vec<String>> {
             | Action::ProveStopped { .. }
             | Action::Record { .. }
             | Action::CheckHeights { .. }
+            | Action::CheckHalted { .. }
             | Action::Watch { .. } => continue,
         };
         steps.entry(effect).or_default().push(step.id.0.clone());

@@ -137,7 +137,9 @@ fn headings(text: &str) -> BTreeSet<String> {
 fn the_page_on_settings_names_every_flag() {
     let page = fs::read_to_string(guide().join("settings.md")).unwrap();
     let mut host = Operator::of("commercio");
-    for verb in ["plan", "stage", "apply", "rollback", "status", "heights"] {
+    for verb in [
+        "plan", "stage", "apply", "rollback", "status", "heights", "check",
+    ] {
         let help = host.runs(&format!("# kmsctl {verb} --help"));
         for word in help.split_whitespace().filter(|w| w.starts_with("--")) {
             let flag = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());

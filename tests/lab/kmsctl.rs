@@ -16,6 +16,10 @@ pub const NEW_CHAIN: &str = "commercio-3";
 pub const PROGRAM: &str = "/usr/local/bin/kmsctl";
 /// What kmsctl may take to come to a step.
 const SOON: Duration = Duration::from_secs(30);
+/// What it may take to come to its end.
+const END: Duration = Duration::from_secs(60);
+/// While it isn't there, what is held stays.
+const GO_ON: &str = "/run/go-on";
 
 /// Puts kmsctl into a root.
 pub fn install(root: &Path) -> Result<()> {
@@ -29,7 +33,21 @@ pub fn kmsctl(machine: &Machine, words: &[&str]) -> Result<Said> {
     let argv: Vec<&str> = [PROGRAM].iter().chain(words).copied().collect();
     let output = machine.run(&argv)?;
     let words = words.join(" ");
+    no_key_in(machine, &words, &output)?;
     Ok(Said { words, output })
+}
+
+/// Rule S11: no key file's content is said or kept.
+fn no_key_in(machine: &Machine, words: &str, output: &Output) -> Result<()> {
+    let keys = "find /data_tmkms/ /srv/ -name '*.key' -exec cat '{}' ';' -exec echo ';' 2>/dev/null || true";
+    let keys = machine.sh(keys)?;
+    for key in keys.lines().filter(|line| line.len() >= 44) {
+        let said = output.stdout.contains(key) || output.stderr.contains(key);
+        ensure!(!said, "kmsctl {words} says a key");
+        let kept = machine.run(&["grep", "-rqF", "--", key, "/var/lib/kmsctl"])?;
+        ensure!(kept.code != Some(0), "kmsctl {words} keeps a key");
+    }
+    Ok(())
 }
 
 /// One JSON document of kmsctl's.
@@ -73,15 +91,32 @@ impl Said {
     }
 }
 
-/// Starts a verb and returns when it stands right before a step's effect; it stays there.
+/// Starts a verb and returns when it stands right before a step's effect; it stays there until [`go_on`].
 pub fn held_before(machine: &Machine, step: &str, words: &[&str]) -> Result<Running> {
     let hold = format!("KMSCTL_HOLD_BEFORE={step}");
-    let mut argv = vec!["env", &hold, PROGRAM];
+    let until = format!("KMSCTL_HOLD_UNTIL={GO_ON}");
+    let mut argv = vec!["env", &hold, &until, PROGRAM];
     argv.extend(words);
     argv.extend(["--yes", "--json"]);
     let mut running = machine.spawn(&argv)?;
     comes_to(&mut running, step)?;
     Ok(running)
+}
+
+/// Lets a verb that is held go on to its end.
+pub fn go_on(machine: &Machine, mut held: Running) -> Result<Said> {
+    let flag = machine.file(GO_ON);
+    fs::write(&flag, "").context("letting kmsctl go on")?;
+    let status = held.wait(END)?.context("it doesn't end")?;
+    fs::remove_file(&flag).context("holding the next one again")?;
+    Ok(Said {
+        words: "that was held".to_owned(),
+        output: Output {
+            code: status.code(),
+            stdout: held.said(),
+            stderr: String::new(),
+        },
+    })
 }
 
 /// Waits until a run with `--json` says that it is about to do a step.

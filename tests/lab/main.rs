@@ -2,8 +2,16 @@
 //!
 //! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
 
+mod crash;
+#[path = "../support/dice.rs"]
+mod dice;
+mod doctor;
 mod fence;
 mod fleet;
+mod hands;
+mod host_fails;
+mod init;
+mod keys;
 mod kmsctl;
 mod machine;
 mod night;
@@ -17,4 +25,5 @@ mod smoke;
 mod snapshot;
 mod tree;
 mod units;
+mod units_fail;
 mod words;

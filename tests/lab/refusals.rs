@@ -20,19 +20,19 @@ const FLEET: Fleet = Fleet {
     protocol: Protocol::V033,
     keys: Keys::Softsign,
 };
-const NUMBERS: [u8; 3] = [1, 2, 3];
-const PLAN: [&str; 3] = ["plan", "--new-chain", NEW_CHAIN];
-const APPLY: [&str; 4] = ["apply", "--yes", "--soak", "1"];
-const ROLLBACK: [&str; 4] = ["rollback", "--yes", "--soak", "1"];
+pub const NUMBERS: [u8; 3] = [1, 2, 3];
+pub const PLAN: [&str; 3] = ["plan", "--new-chain", NEW_CHAIN];
+pub const APPLY: [&str; 4] = ["apply", "--yes", "--soak", "1"];
+pub const ROLLBACK: [&str; 4] = ["rollback", "--yes", "--soak", "1"];
 const SOON: Duration = Duration::from_secs(20);
 const HOST: [&str; 3] = ["/etc", "/data_tmkms", "/var/lib/kmsctl"];
 
 /// A machine whose signers run.
-fn running() -> Result<Machine> {
+pub fn running() -> Result<Machine> {
     prepared(|_| Ok(()))
 }
 
-fn prepared(more: impl FnOnce(&Path) -> Result<()>) -> Result<Machine> {
+pub fn prepared(more: impl FnOnce(&Path) -> Result<()>) -> Result<Machine> {
     let lab = Lab::open()?;
     Machine::boot(&lab, |root| {
         FLEET.write(&lab, root)?;
@@ -51,13 +51,13 @@ fn refused(machine: &Machine, words: &[&str], code: i32, says: &[&str]) -> Resul
 }
 
 /// The host's files and kmsctl's memory, but for the lock, which has nothing in it, and the saved plan.
-fn host(machine: &Machine) -> Result<Tree> {
+pub fn host(machine: &Machine) -> Result<Tree> {
     let passing = ["/var/lib/kmsctl/lock", "/var/lib/kmsctl/plan.json"];
     Ok(Tree::of(machine, &HOST)?.only(|path| !passing.contains(&path)))
 }
 
 /// Every signer runs, on the new chain or on the old.
-fn all_run(machine: &Machine, new: bool) -> Result<()> {
+pub fn all_run(machine: &Machine, new: bool) -> Result<()> {
     for number in NUMBERS {
         for (unit, wanted) in [(fleet::unit_name(number), !new), (new_unit(number), new)] {
             let now = unit_now(machine, &unit)?;
@@ -146,7 +146,7 @@ fn a_stray_signer_and_a_second_unit_of_one_config() -> Result<()> {
 }
 
 /// A machine with the plan staged.
-fn staged() -> Result<Machine> {
+pub fn staged() -> Result<Machine> {
     let machine = running()?;
     kmsctl(&machine, &PLAN)?.exits(0);
     kmsctl(&machine, &["stage", "--yes"])?.exits(0);

@@ -10,11 +10,16 @@ use kmsctl::content::Fingerprint;
 use kmsctl::paths::ManagedPath;
 use kmsctl::plan::Plan;
 use kmsctl::snapshot::Snapshot;
+use kmsctl::ui::check::Check;
+use kmsctl::ui::doctor::Report;
 use kmsctl::ui::dry_run::DryRun;
 use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
 use kmsctl::ui::history::{Abandoned, Operation, Operations};
+use kmsctl::ui::init::Report as Init;
+use kmsctl::ui::state::Shown;
 use kmsctl::ui::status::{Heights, Status};
+use kmsctl::ui::validator::Report as Validator;
 use kmsctl::unit::UnitName;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -67,18 +72,23 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 10] {
+fn schemas() -> [(&'static str, Value); 15] {
     [
         ("abandon", schema::<Abandoned>()),
+        ("check", schema::<Check>()),
+        ("doctor", schema::<Report>()),
         ("dry-run", schema::<DryRun<'_>>()),
         ("error", schema::<Error<'_>>()),
         ("event", schema::<Line<'_>>()),
         ("heights", schema::<Heights>()),
         ("history", schema::<Operations>()),
+        ("init", schema::<Init>()),
         ("operation", schema::<Operation<'_>>()),
         ("plan", schema::<Plan>()),
         ("snapshot", schema::<Snapshot>()),
+        ("state", schema::<Shown>()),
         ("status", schema::<Status>()),
+        ("validator", schema::<Validator>()),
     ]
 }
 

@@ -74,6 +74,12 @@ fn the_night_there_and_back() {
     document(&host, &["history"], 0, "history");
     document(&host, &["status"], 0, "status");
     document(&host, &["heights"], 0, "heights");
+    document(
+        &host,
+        &["doctor", "--new-chain", "commercio-3"],
+        0,
+        "doctor",
+    );
     let plan = document(&host, &PLAN, 0, "plan");
     let staged = events(&host, &["stage"], 0);
     assert_eq!(
@@ -144,6 +150,81 @@ fn a_switch_that_fails_half_way_and_is_given_up() {
         (&json!(3), &json!(false))
     );
     document(&host, &["history"], 0, "history");
+}
+
+#[test]
+fn configs_are_judged() {
+    let host = Host::of("commercio");
+    let config = format!("{CONFIGS}/tmkms.02.toml");
+    let check = ["check", "--tmkms", "0.12.2"];
+    let judged = document(&host, &check, 3, "check");
+    assert_eq!(judged["configs"].as_array().unwrap().len(), 3);
+    let found = &judged["configs"][0]["findings"][0];
+    assert!(
+        found["line"].is_u64() && found["column"].is_u64(),
+        "{found}"
+    );
+    host.write(&config, "[[validator]\n");
+    let one = document(
+        &host,
+        &[&check[..], &[config.as_str()]].concat(),
+        3,
+        "check",
+    );
+    assert_eq!(one["configs"][0]["findings"][0]["code"], "config-invalid");
+    // Below --root nobody asks a binary.
+    error(&host, &["check"], 2);
+    error(&host, &["check", "--tmkms", "0.16.0"], 2);
+}
+
+#[test]
+fn a_new_signer_and_its_validator() {
+    let host = Host::bare();
+    let init = [
+        "init",
+        "--yes",
+        "--chain",
+        "haqq_11235-1",
+        "--bech32-prefix",
+        "haqq",
+        "--validator",
+        "tcp://10.1.1.1:26658",
+        "--home",
+        "/root/kms",
+        "--user",
+        "root",
+        "--generate",
+    ];
+    assert_eq!(document(&host, &init, 0, "init")["unit"], "tmkms.service");
+    assert_eq!(error(&host, &init, 3)["meaning"], "refused");
+    let state = "/root/kms/state/haqq_11235-1-consensus.json";
+    document(&host, &["state", "show", state], 0, "state");
+    document(
+        &host,
+        &["state", "convert", state, "/root/new.json"],
+        0,
+        "state",
+    );
+    host.write(
+        "home/config/config.toml",
+        "priv_validator_laddr = \"\"\n[p2p]\n[consensus]\n",
+    );
+    host.write("home/config/priv_validator_key.json", "");
+    let validator = ["validator", "--config", "/home/config/config.toml", "--yes"];
+    document(
+        &host,
+        &[&validator[..], &["--check"]].concat(),
+        0,
+        "validator",
+    );
+    let set = [&validator[..], &["--laddr", "tcp://0.0.0.0:1"]].concat();
+    assert_eq!(document(&host, &set, 0, "validator")["changed"], true);
+    document(
+        &host,
+        &[&validator[..], &["--undo"]].concat(),
+        0,
+        "validator",
+    );
 }
 
 #[test]

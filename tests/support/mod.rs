@@ -5,6 +5,7 @@
 pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
+pub mod secrets;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -87,6 +88,19 @@ impl Host {
         Host { folder }
     }
 
+    /// A host with systemd's folder, two users and a tmkms, and no signer yet.
+    pub fn bare() -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host { folder };
+        fs::create_dir_all(host.path(UNITS)).unwrap();
+        host.write(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\ntmkms:x:2000:2000::/data_tmkms/tmkms:/usr/sbin/nologin\n",
+        );
+        host.write("usr/local/bin/tmkms", "");
+        host
+    }
+
     /// A copy of a host as it is now.
     pub fn like(other: &Host) -> Host {
         let folder = tempfile::tempdir().unwrap();
@@ -138,8 +152,20 @@ impl Host {
         command
     }
 
+    /// Runs kmsctl, and looks for every secret of the host in what it says and keeps.
     pub fn kmsctl(&self, words: &[&str]) -> Said {
+        let secrets = secrets::of(self.root());
         let output = self.command(words).output().unwrap();
+        secrets::assert_none(&secrets, "standard output", &output.stdout);
+        secrets::assert_none(&secrets, "standard error", &output.stderr);
+        secrets::assert_none_below(&secrets, &self.path("var/lib/kmsctl"));
+        secrets::assert_none_below(&secrets, &self.path("run"));
+        for pair in words
+            .windows(2)
+            .filter(|pair| ["--out", "--runbook"].contains(&pair[0]))
+        {
+            secrets::assert_none(&secrets, pair[1], &fs::read(pair[1]).unwrap_or_default());
+        }
         Said {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -170,6 +196,17 @@ impl Host {
             tree.remove(Path::new(folder));
         }
         tree
+    }
+}
+
+/// What was run without [`Host::kmsctl`], at a terminal or killed, kept no secret either.
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let secrets = secrets::of(self.root());
+            secrets::assert_none_below(&secrets, &self.path("var/lib/kmsctl"));
+            secrets::assert_none_below(&secrets, &self.path("run"));
+        }
     }
 }
 

@@ -7,19 +7,22 @@
 
 mod key_ref;
 mod providers;
-mod read;
+pub(crate) mod read;
 mod secrets;
 mod tables;
 
 use std::fmt;
 use std::ops::Range;
 
+use toml_edit::Document;
+
+use crate::text::Lines;
 pub use key_ref::KeyRef;
 pub use providers::{
     Adapter, Auth, FortanixKey, Fortanixdsm, KeyType, Ledgertm, Softsign, SoftsignFormat, Yubihsm,
     YubihsmKey,
 };
-pub use secrets::{PLACEHOLDER, redacted, secret_spans};
+pub use secrets::{PLACEHOLDER, is_field, redacted, secret_spans};
 pub use tables::{Chain, KeyFormat, Validator};
 
 /// A value together with where it stands in the text it was read from.
@@ -51,6 +54,7 @@ pub struct Config {
     /// Fields that no table here knows, as dotted path and line from 1. tmkms refuses them all, except that one of
     /// 0.12.2 or older built with its `tx-signer` feature knows the root's `tx_signer`.
     pub unknown: Vec<(String, usize)>,
+    unknown_spans: Vec<Range<usize>>,
     secrets: Vec<Range<usize>>,
 }
 
@@ -61,6 +65,8 @@ pub struct ConfigError {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The same place as a byte of the text.
+    pub offset: usize,
     /// What is wrong, as a clause.
     pub message: String,
 }
@@ -72,12 +78,17 @@ impl Config {
     /// The first place where the text isn't TOML, where a required field is missing, or where a known field has a type
     /// or a value that tmkms doesn't take. Whether an address, a serial number or a chain id is sound isn't judged here.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let document = read::document(text)?;
+        Config::of(text, &read::document(text)?)
+    }
+
+    /// Reads a document that was parsed from this text.
+    pub(crate) fn of(text: &str, document: &Document<&str>) -> Result<Config, ConfigError> {
         let mut config = Config {
             secrets: secrets::find(text, document.as_item()),
             ..Config::default()
         };
-        tables::read_root(text, document.as_table(), &mut config)?;
+        let lines = Lines::of(text);
+        tables::read_root(text, &lines, document.as_table(), &mut config)?;
         Ok(config)
     }
 
@@ -89,9 +100,22 @@ impl Config {
             .collect()
     }
 
+    /// Returns the fields that no table knows, as dotted path and the bytes where each stands, in the order of the file.
+    pub fn unknown_spans(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
+        let paths = self.unknown.iter().map(|(path, _)| path.as_str());
+        paths.zip(&self.unknown_spans)
+    }
+
     /// Returns every place where a chain id stands: in chains, validators and the keys of all providers, account keys
     /// included, in the order of the file.
     pub fn places_of(&self, chain_id: &str) -> Vec<&Spanned<String>> {
+        let mut places = self.all_places();
+        places.retain(|place| place.value == chain_id);
+        places
+    }
+
+    /// Returns the places of all chain ids, as [`Config::places_of`] those of one.
+    pub fn all_places(&self) -> Vec<&Spanned<String>> {
         let chains = self.chains.iter().map(|chain| &chain.id);
         let validators = self.validators.iter().map(|validator| &validator.chain_id);
         let softsign = self
@@ -118,7 +142,7 @@ impl Config {
             .chain(yubihsm)
             .chain(ledgertm)
             .chain(fortanix);
-        let mut places: Vec<_> = all.filter(|place| place.value == chain_id).collect();
+        let mut places: Vec<_> = all.collect();
         places.sort_by_key(|place| place.span.start);
         places
     }
@@ -132,6 +156,11 @@ impl Config {
     /// relative to the process's working directory.
     pub fn state_file_or_default(&self, chain: &Chain) -> String {
         chain.state_file_or_default()
+    }
+
+    /// Returns whether the config itself holds a password or an API key.
+    pub fn has_secrets(&self) -> bool {
+        !self.fortanixdsm.is_empty() || self.yubihsm.iter().any(|hsm| hsm.auth.has_inline_password)
     }
 
     /// Returns where secrets stand, in order and apart from each other: see [`secret_spans`].

@@ -64,7 +64,7 @@ impl Edit {
     /// [`EditError::Moved`] where the text doesn't hold `at`, [`EditError::Control`] for a new value that has control
     /// characters.
     pub fn string(text: &str, at: &Spanned<String>, to: &str) -> Result<Edit, EditError> {
-        let line = text::line(text, at.span.start);
+        let line = text::line_and_column(text, at.span.start).0;
         let raw_from = text.get(at.span.clone()).ok_or(EditError::Moved { line })?;
         if decoded(raw_from).as_deref() != Some(at.value.as_str()) {
             return Err(EditError::Moved { line });
@@ -99,7 +99,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let mut moved = Vec::with_capacity(edits.len());
     let mut copied = 0;
     for edit in edits {
-        let line = text::line(text, edit.span.start);
+        let line = text::line_and_column(text, edit.span.start).0;
         if text.get(edit.span.clone()) != Some(edit.raw_from.as_str()) {
             return Err(EditError::Moved { line });
         }
@@ -119,7 +119,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, EditError> {
 /// Reads the result again: every edited token must be a string of its own that says what the edit says.
 fn verify(result: &str, edits: &[(Range<usize>, &Edit)]) -> Result<(), EditError> {
     let document = Document::parse(result).map_err(|error| EditError::Unsound {
-        line: text::line(result, error.span().map_or(0, |span| span.start)),
+        line: text::line_and_column(result, error.span().map_or(0, |span| span.start)).0,
     })?;
     let mut strings = HashMap::new();
     collect(document.as_item(), &mut strings);

@@ -1,14 +1,18 @@
 //! State files: what a signer signed last, read as tmkms reads it, and their order.
 //!
 //! A state file is what stands between a validator and a double signature. Reading must never take a file that tmkms
-//! refuses, nor read a height that another reader of the same bytes would see differently. Nothing here writes one.
+//! refuses, nor read a height that another reader of the same bytes would see differently. Nothing here writes one; the
+//! bytes of a new one come from [`StateFile`].
 
+mod convert;
 mod json;
+mod sign_bytes;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use convert::{BlockId, LastVote, StateFile, StateFormat};
 use json::Json;
 
 /// The height, round and step that a signer signed last, ordered in that sequence.
@@ -91,6 +95,11 @@ pub enum StateError {
     /// A hash that isn't empty or 64 hex digits of one case.
     BadHash {
         /// `block_id.hash` or `block_id.parts.hash`.
+        field: &'static str,
+    },
+    /// CometBFT's own file says two things: what was signed isn't of its height, round and step.
+    Contradiction {
+        /// The field that doesn't fit the others.
         field: &'static str,
     },
 }
@@ -334,6 +343,10 @@ impl fmt::Display for StateError {
             StateError::BadHash { field } => {
                 write!(f, "the state file's `{field}` isn't empty or 64 hex digits")
             }
+            StateError::Contradiction { field } => write!(
+                f,
+                "the state file contradicts itself: its `{field}` isn't of its height, round and step"
+            ),
         }
     }
 }

@@ -14,9 +14,19 @@ pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     )
 }
 
-/// Returns the line (from 1) of a byte offset.
-pub(crate) fn line(text: &str, offset: usize) -> usize {
-    line_and_column(text, offset).0
+/// Where a text's lines begin, to find the line of many offsets.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Lines {
+        let after = text.match_indices('\n').map(|(at, _)| at + 1);
+        Lines(std::iter::once(0).chain(after).collect())
+    }
+
+    /// Returns the line (from 1) of a byte offset; one past the end is on the last line.
+    pub(crate) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset).max(1)
+    }
 }
 
 /// Returns the last character boundary at or before an offset.

@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 
 use tmkms_core::state::SignState;
 
-use super::ApplyArgs;
+use super::{ApplyArgs, signing};
 use crate::apply::End;
+use crate::cli::halt::as_they_are;
 use crate::cli::{operation, way_back};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::inventory::StateReading;
 use crate::journal::store::History;
-use crate::journal::{Journal, OperationId, Record};
-use crate::ledger::Ledger;
+use crate::journal::{Journal, OperationId};
 use crate::paths::ManagedPath;
 use crate::plan::Plan;
+use crate::plan::halt::{Halts, leaving};
 use crate::plan::program::{Action, StepId};
+use crate::plan::safety::Side;
 use crate::ui::{self, Ui, events};
 
 /// Says how a switch ended, and takes it back where that is right.
@@ -28,19 +30,25 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
     };
     let plan = &journal.plan;
     if *end == End::Done {
+        if let Some(limit) = args.await_signing {
+            signing::wait(host, ui, &history, journal, limit)?;
+        }
         let one = plan.moves.len() == 1;
-        let message = format!(
-            "{} {} on {}. {} once {} run: watch `kmsctl heights`.",
+        let on = format!(
+            "{} {} on {}",
             ui::count(plan.moves.len(), "signer"),
             if one { "is" } else { "are" },
-            plan.request.new_chain,
-            if one { "It signs" } else { "They sign" },
-            if one {
-                "its validators"
-            } else {
-                "their validators"
-            },
+            plan.request.new_chain
         );
+        let message = match (args.await_signing, one) {
+            (Some(_), _) => format!("{on}, and each started one signs."),
+            (None, true) => {
+                format!("{on}. It signs once its validators run: watch `kmsctl heights`.")
+            }
+            (None, false) => {
+                format!("{on}. They sign once their validators run: watch `kmsctl heights`.")
+            }
+        };
         events::done(ui, Some(id), &message, &["kmsctl heights"]);
         return Ok(Exit::Done);
     }
@@ -55,6 +63,8 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
     if args.no_auto_rollback || !only_new_ones_failed(journal, end) {
         return Err(stays(&why, id));
     }
+    // What one signs from here on is seen once it is stopped.
+    let halts = where_new_ones_are(host, plan)?;
     let signed = signed(host, &history, journal);
     if !signed.is_empty() {
         let why = format!(
@@ -63,7 +73,7 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
         );
         return Err(stays(&why, id));
     }
-    take_back(host, ui, args, &history, journal, &why)
+    take_back(host, ui, args, &history, journal, &halts, &why)
 }
 
 /// It stays where it is.
@@ -91,7 +101,13 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
     let of_new = |(step, _): &(StepId, String)| {
         matches!(
             actions.get(step),
-            Some(Action::Start { .. } | Action::Watch { .. } | Action::CheckHeights { .. })
+            Some(
+                Action::Start { .. }
+                    | Action::Watch { .. }
+                    | Action::CheckHeights { .. }
+                    | Action::CheckHalted { .. }
+                    | Action::LayFloor { .. }
+            )
         )
     };
     !interrupted && !failures.is_empty() && failures.iter().all(of_new)
@@ -103,19 +119,7 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
 /// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
 /// the old signers. A file that can't be read may have advanced.
 pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> {
-    let earlier = history.0.iter().filter(|j| j.operation < journal.operation);
-    let mut before = Ledger::of(earlier);
-    for record in &journal.records {
-        if let Record::State {
-            state_file,
-            state,
-            bytes: Some(_),
-            ..
-        } = record
-        {
-            before.saw(state_file, *state);
-        }
-    }
+    let before = signing::before_it(history, journal);
     let mut found = Vec::new();
     for moving in &journal.plan.moves {
         let new = moving.chains.iter().filter(|c| c.old.chain != c.new.chain);
@@ -140,6 +144,11 @@ pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> 
     found
 }
 
+fn where_new_ones_are(host: &mut Host, plan: &Plan) -> anyhow::Result<Halts> {
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    Ok(as_they_are(host, &leaving(plan, &inventory, Side::Old)))
+}
+
 /// The whole operation goes back.
 fn take_back(
     host: &mut Host,
@@ -147,6 +156,7 @@ fn take_back(
     args: &ApplyArgs,
     history: &History,
     journal: &Journal,
+    halts: &Halts,
     why: &str,
 ) -> Outcome {
     let plan = &journal.plan;
@@ -159,7 +169,7 @@ fn take_back(
     let settings = args.watch.settings();
     let back = way_back::look(host, &way, history).and_then(|look| {
         look.judge(ui)?;
-        way_back::go(host, ui, &way, history, look, settings)
+        way_back::go(host, ui, &way, history, look, halts, settings)
     });
     let (id, trouble) = match back {
         Ok((id, End::Done)) => return Err(taken_back(host, plan, id, why)?),
@@ -201,17 +211,18 @@ fn by_hand(plan: &Plan) -> String {
     let mut out = String::new();
     for moving in plan.moves.iter().filter(|m| m.start) {
         let config = moving.new_config.display();
+        let [old, new] = [&moving.old, &moving.new].map(ManagedPath::fence);
+        // Both open, a boot would start both.
         ui::line(
             &mut out,
             format_args!(
-                "  systemctl stop {}; pgrep -af {config}  # nothing may be left on it",
+                "  touch {new} && systemctl stop {}; pgrep -af {config}  # nothing may be left on it",
                 moving.new
             ),
         );
-        let marker = ManagedPath::fence(&moving.old);
         ui::line(
             &mut out,
-            format_args!("  rm {marker} && systemctl start {}", moving.old),
+            format_args!("  rm -f {old} && systemctl start {}", moving.old),
         );
     }
     out

@@ -52,9 +52,33 @@ pub fn of_verb(verb: &str) -> Option<&'static [&'static str]> {
             "Takes the newest switch back: the mirror image of `apply`, by the same rules. Stop the new chain's validators \
              first. The staged files stay, closed, and the new chain's state files are kept, in case it is tried again.",
         ],
+        "init" => &[
+            "Makes a new signer: a connection key, the consensus key where it is in a file, the state file, tmkms.toml and a \
+             hardened unit. Everything is checked and rendered before anything is written; all of it is written or nothing, \
+             nothing that is there is overwritten, and nothing is started. It ends with what to do next, in order.",
+            "Stop the validator before you copy its priv_validator_key.json and priv_validator_state.json: a key without its \
+             last signed height is a double signature waiting, so an import needs `--state`, `--height` or `--new-validator`.",
+        ],
+        "validator" => &[
+            "On the validator's own host: sets priv_validator_laddr in its config.toml and comments out \
+             priv_validator_key_file and priv_validator_state_file. Nothing else changes by a byte, the file is kept beside as \
+             config.toml.kmsctl-backup, and `--undo` brings it back. It says which copies of the key endanger the validator \
+             and how to close the port to all but the signer; it touches neither.",
+        ],
+        "state" => &[
+            "`show` reads a state file of tmkms' or of CometBFT's; `convert` writes one as the other where no file is yet, \
+             never below what this host's journals saw there. Where CometBFT's file doesn't say which block was voted for, \
+             tmkms' closes that whole round.",
+        ],
         "abandon" => &[
             "Closes the journal of an interrupted operation, for an operator who has put the host right by hand. Fence, units \
              and files stay as they are. `kmsctl status` names the operation, and afterwards shows who runs.",
+        ],
+        "doctor" => &[
+            "Looks, in a fixed order and a line each, at units, processes, what the units' users can reach, secrets, binaries, \
+             keys and YubiHSMs, connections to validators (seen, never dialled), state files, the clock, disks, the journal, \
+             and at what the saved plan, or one for `--new-chain`, would meet. A finding says what to type. What can't be \
+             judged, as under `--root`, is said. It changes nothing and exits with 3 where something is in the way.",
         ],
         "status" => &[
             "Shows each signer's units, whether they run, are enabled, and are open or closed, how far each chain was signed, \

@@ -1,7 +1,9 @@
 //! The model of systemd: units from the tree's text, jobs that end at once, and a tmkms that starts as the real one
 //! does.
 
+mod devices;
 mod units;
+mod validators;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -41,6 +43,12 @@ pub struct Model {
     running: Running,
     faults: BTreeMap<UnitName, Faults>,
     jobs: u32,
+    /// The device that each unit's tmkms uses, where it was asked for.
+    devices: BTreeMap<UnitName, Option<String>>,
+    /// When the sessions of ended processes become free, and on which device.
+    orphans: Vec<(Duration, String)>,
+    /// What a tmkms that ended for want of a session said.
+    logged: BTreeMap<UnitName, String>,
     /// How long was waited.
     pub time: Duration,
     pub ends: VecDeque<JobEnd>,
@@ -57,6 +65,9 @@ impl Model {
             },
             faults: BTreeMap::new(),
             jobs: 0,
+            devices: BTreeMap::new(),
+            orphans: Vec::new(),
+            logged: BTreeMap::new(),
             time: Duration::ZERO,
             ends: VecDeque::new(),
         };
@@ -264,10 +275,21 @@ impl Model {
         Ok("done".into())
     }
 
+    /// What a unit's process logged.
+    pub fn last_lines(&self, unit: &UnitName, lines: usize) -> Vec<String> {
+        let logged = self.faults.get(unit).map(|f| f.log.as_slice());
+        let logged = logged.unwrap_or_default();
+        let full = self.logged.get(unit);
+        let logged: Vec<&String> = logged.iter().chain(full).collect();
+        let last = &logged[logged.len().saturating_sub(lines)..];
+        last.iter().map(|line| (*line).clone()).collect()
+    }
+
     fn stop(&mut self, unit: &UnitName) -> String {
         if let Some(result) = self.faults.get(unit).and_then(|f| f.stop.clone()) {
             return result;
         }
+        self.leave_session(unit);
         self.running.units.insert(unit.clone(), stopped("inactive"));
         "done".into()
     }
@@ -287,11 +309,12 @@ impl Model {
     }
 
     /// What tmkms does at its start: reads the config, takes its state files, creates those that are missing.
-    fn tmkms_starts(&self, unit: &UnitName) -> Result<PathBuf> {
+    fn tmkms_starts(&mut self, unit: &UnitName) -> Result<PathBuf> {
         let view = self.view(unit)?;
         let (_, path) = self.started(&view)?.context("it starts no tmkms")?;
         let bytes = self.world.read(&path)?;
         let config = Config::parse(std::str::from_utf8(&bytes)?)?;
+        self.take_session(unit, &config)?;
         for chain in &config.chains {
             let name = config.state_file_or_default(chain);
             let path = tmkms::absolute(&name, &view.working_directory);
@@ -300,12 +323,16 @@ impl Model {
             }
             tmkms_core::state::SignState::parse(&self.world.read(&path)?)?;
             if let Some(height) = self.faults.get(unit).and_then(|f| f.signs) {
-                let signed =
-                    format!(r#"{{"height":"{height}","round":"0","step":2,"block_id":null}}"#);
-                self.world.put(&path, signed.as_bytes())?;
+                self.signs(&path, height)?;
             }
         }
         Ok(path)
+    }
+
+    /// tmkms signs a block's precommit, and keeps that.
+    fn signs(&self, state_file: &Path, height: u64) -> io::Result<()> {
+        let signed = format!(r#"{{"height":"{height}","round":"0","step":2,"block_id":null}}"#);
+        self.world.put(state_file, signed.as_bytes())
     }
 
     /// The links that `[Install]` asks for, and what they point to.

@@ -72,9 +72,9 @@ impl<'a> Files<'a> {
         text: &str,
         edits: Vec<Change>,
     ) -> Result<NewFile, Box<Finding>> {
-        let content =
+        let (content, shown) =
             render::derived(role, source, text, edits).map_err(|e| self.refuse(source, 1, e))?;
-        self.input(role, source, text)?;
+        self.saw(source, shown);
         Ok(NewFile {
             role,
             path,
@@ -257,14 +257,13 @@ impl<'a> Files<'a> {
 
     fn input(&mut self, role: Role, path: &Path, text: &str) -> Result<(), Box<Finding>> {
         let text = render::without_secrets(role, text).map_err(|e| self.refuse(path, 1, e))?;
-        self.inputs.insert(
-            path.to_owned(),
-            Input {
-                path: path.to_owned(),
-                text,
-            },
-        );
+        self.saw(path, text);
         Ok(())
+    }
+
+    fn saw(&mut self, path: &Path, text: String) {
+        let path = path.to_owned();
+        self.inputs.insert(path.clone(), Input { path, text });
     }
 
     /// Every file that the signer's config names as state, key or password, before and after.

@@ -29,6 +29,42 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Whether a signer's tmkms works with what its own config says of a validator.
+pub fn spoken(signer: &Signer, validator: &Validator) -> Option<Finding> {
+    let program = signer.program();
+    let Some(version) = signer.version else {
+        let message = "it doesn't tell its version, so nothing says which protocols it speaks";
+        return Some(
+            Finding::warn(Code::VersionUnknown, message)
+                .at(program)
+                .remedy(format!(
+                    "look at `{} version`; 0.11.0 has no such command",
+                    program.display()
+                )),
+        );
+    };
+    let written = validator.protocol_version.as_ref();
+    let protocol = written.and_then(|w| w.value.parse::<ProtocolVersion>().ok());
+    let does = match support(version, protocol)? {
+        Support::Works => return None,
+        Support::Refused => "refuses",
+        Support::Panics => "panics once a validator answers with",
+    };
+    let message = format!(
+        "tmkms {version} ({}) {does} {}: {} wouldn't come up again",
+        program.display(),
+        words(protocol),
+        signer.unit.name
+    );
+    Some(
+        Finding::block(Code::ProtocolRefused, message)
+            .of(signer.name())
+            .at(&signer.config.path)
+            .line(written.map_or(validator.line, |w| w.line))
+            .remedy("put the tmkms that it was started with back, or correct protocol_version"),
+    )
+}
+
 /// The tmkms that is asked for can't be run, or doesn't say what it is.
 fn missing(case: &Case<'_>) -> Option<Finding> {
     let (path, binary) = (case.request.binary.as_ref()?, case.around.binary.as_ref()?);

@@ -1,11 +1,16 @@
 //! Rules S1 and S2 among the units that run or may run: one key signs one chain from one of them, with one state file.
+//! One key is one public key, whatever its names; where that isn't known, the names decide.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use tmkms_core::config::{KeyFormat, KeyRef};
+
 use super::Side;
+use super::meeting::Meetings;
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
-use crate::ledger::share_key;
+use crate::keys::Keys;
 use crate::plan::{ChainFile, Move};
 use crate::unit::UnitName;
 
@@ -13,6 +18,8 @@ use crate::unit::UnitName;
 pub struct Runner<'a> {
     unit: &'a UnitName,
     config: &'a Path,
+    /// How its chain shows keys.
+    format: Option<&'a KeyFormat>,
     files: Vec<ChainFile>,
 }
 
@@ -26,6 +33,7 @@ pub fn now(inventory: &Inventory) -> Vec<Runner<'_>> {
     let runners = inventory.current().map(|s| Runner {
         unit: &s.unit.name,
         config: &s.config.path,
+        format: format(s),
         files: signs(s),
     });
     runners.collect()
@@ -37,59 +45,80 @@ pub fn after<'a>(inventory: &'a Inventory, moves: &'a [Move], side: Side) -> Vec
         Side::Old => Runner {
             unit: &m.old,
             config: &m.old_config,
+            format: inventory.signer(&m.old).and_then(format),
             files: m.old_chains().cloned().collect(),
         },
         Side::New => Runner {
             unit: &m.new,
             config: &m.new_config,
+            format: inventory.signer(&m.old).and_then(format),
             files: m.new_chains().cloned().collect(),
         },
     });
     let mut runners: Vec<Runner<'_>> = planned.collect();
-    let of_plan = |unit: &UnitName| moves.iter().any(|m| &m.old == unit || &m.new == unit);
-    runners.extend(now(inventory).into_iter().filter(|r| !of_plan(r.unit)));
+    let of_plan: BTreeSet<&UnitName> = moves.iter().flat_map(|m| [&m.old, &m.new]).collect();
+    let others = now(inventory).into_iter();
+    runners.extend(others.filter(|r| !of_plan.contains(r.unit)));
     runners
 }
 
+fn format(signer: &Signer) -> Option<&KeyFormat> {
+    signer.config.view.chains.first().map(|c| &c.key_format)
+}
+
 /// Rules S1 and S2 among units that may run: no two with one key on one chain, no two with one state file.
-pub fn findings(runners: &[Runner<'_>]) -> Vec<Finding> {
+pub fn findings(runners: &[Runner<'_>], keys: &Keys) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (n, a) in runners.iter().enumerate() {
-        for b in &runners[n + 1..] {
-            for (file_a, file_b) in pairs(&a.files, &b.files) {
-                let finding = |code, message| {
-                    Finding::block(code, message)
-                        .of(a.unit.signer())
-                        .at(a.config)
-                        .remedy("stop and disable one of the two before anything else")
-                };
-                if file_a.chain == file_b.chain && share_key(&file_a.keys, &file_b.keys) {
-                    let key = file_a
-                        .keys
-                        .first()
-                        .map(ToString::to_string)
-                        .unwrap_or_default();
-                    let message = format!(
-                        "{key} signs {} from {} and from {} ({}): a double signature waiting",
-                        file_a.chain,
-                        a.unit,
-                        b.unit,
-                        b.config.display()
-                    );
-                    findings.push(finding(Code::KeyShared, message));
-                } else if file_a.state_file == file_b.state_file {
-                    let message = format!(
-                        "{} and {} would keep their state in the one file {}",
-                        a.unit,
-                        b.unit,
-                        file_a.state_file.display()
-                    );
-                    findings.push(finding(Code::StateShared, message));
-                }
+    let files = runners.iter().enumerate();
+    let meetings = Meetings::of(
+        keys,
+        files.flat_map(|(n, r)| r.files.iter().map(move |f| (n, f))),
+    );
+    for (n, m) in meetings.pairs() {
+        let (a, b) = (&runners[n], &runners[m]);
+        for (file_a, file_b) in pairs(&a.files, &b.files) {
+            let finding = |code, message| {
+                Finding::block(code, message)
+                    .of(a.unit.signer())
+                    .at(a.config)
+                    .remedy("stop and disable one of the two before anything else")
+            };
+            let one = keys
+                .shared(&file_a.keys, &file_b.keys)
+                .filter(|_| file_a.chain == file_b.chain);
+            if let Some((key_a, key_b)) = one {
+                let message = format!(
+                    "{} signs {} from {} and from {} ({}): a double signature waiting",
+                    names(keys, key_a, key_b, a.format),
+                    file_a.chain,
+                    a.unit,
+                    b.unit,
+                    b.config.display()
+                );
+                findings.push(finding(Code::KeyShared, message));
+            } else if file_a.state_file == file_b.state_file {
+                let message = format!(
+                    "{} and {} would keep their state in the one file {}",
+                    a.unit,
+                    b.unit,
+                    file_a.state_file.display()
+                );
+                findings.push(finding(Code::StateShared, message));
             }
         }
     }
     findings
+}
+
+/// One key by the names that two configs have for it.
+fn names(keys: &Keys, a: &KeyRef, b: &KeyRef, format: Option<&KeyFormat>) -> String {
+    match keys.public(a) {
+        Some(public) if a != b => {
+            let shown = format.map_or_else(|| public.to_string(), |f| public.shown(f));
+            format!("one key, {shown}, is {a} as well as {b}, and")
+        }
+        _ => a.to_string(),
+    }
 }
 
 fn pairs<'a>(

@@ -1,17 +1,23 @@
 //! Rules S2, S3, S6 and S10 for state files: each belongs to one key and one chain, is at least where it was, and is a
 //! regular file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Case;
 use super::keys::signs;
+use super::meeting::Meetings;
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
-use crate::ledger::{Ledger, share_key};
+use crate::keys::Keys;
+use crate::ledger::Ledger;
 use crate::plan::{ChainFile, Move};
+use crate::unit::UnitName;
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let configs: Vec<ChainFile> = case.inventory.signers.iter().flat_map(signs).collect();
+    let meetings = Meetings::of(&case.inventory.keys, configs.iter().enumerate());
     for moving in case.moves {
         if let Some(signer) = case.inventory.signer(&moving.old) {
             for chain in &signer.chains {
@@ -22,7 +28,13 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
         // A chain that keeps its id keeps its file, which was judged above.
         for chain in moving.chains.iter().filter(|c| c.old.chain != c.new.chain) {
             findings.extend(new_state(case, moving, &chain.new));
-            findings.extend(elsewhere(case, moving, &chain.new));
+            findings.extend(elsewhere(
+                &case.inventory.keys,
+                &configs,
+                &meetings,
+                moving,
+                &chain.new,
+            ));
         }
         findings.extend(identity(case.ledger, moving));
     }
@@ -172,9 +184,15 @@ fn kept_elsewhere(moving: &Move, file: &ChainFile, known: &Path) -> Finding {
 }
 
 /// Rule S2 by the configs found, enabled or not: no other file is named for the key on the new chain.
-fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding> {
-    let files = case.inventory.signers.iter().flat_map(signs);
-    let same = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
+fn elsewhere<'a>(
+    keys: &Keys,
+    configs: &[ChainFile],
+    meetings: &Meetings<'a>,
+    moving: &Move,
+    file: &'a ChainFile,
+) -> Option<Finding> {
+    let files = meetings.with(file).into_iter().map(|n| &configs[n]);
+    let same = |f: &&ChainFile| f.chain == file.chain && keys.shared(&f.keys, &file.keys).is_some();
     let mut others = files
         .filter(same)
         .filter(|f| f.state_file != file.state_file);
@@ -186,11 +204,14 @@ fn elsewhere(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
 /// No two signers on one state file, a plan's own old and new unit excepted.
 fn shared(case: &Case<'_>) -> Vec<Finding> {
     let mut owners: Vec<(String, ChainFile)> = Vec::new();
+    let by_unit: BTreeMap<&UnitName, &Move> = case
+        .moves
+        .iter()
+        .rev()
+        .flat_map(|m| [(&m.old, m), (&m.new, m)])
+        .collect();
     for signer in &case.inventory.signers {
-        let moving = case
-            .moves
-            .iter()
-            .find(|m| m.old == signer.unit.name || m.new == signer.unit.name);
+        let moving = by_unit.get(&signer.unit.name);
         let name = moving.map_or(signer.unit.name.to_string(), |m| m.old.to_string());
         owners.extend(signs(signer).into_iter().map(|f| (name.clone(), f)));
     }
@@ -202,22 +223,26 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
         );
     }
     let mut findings = Vec::new();
-    for (n, (a, file)) in owners.iter().enumerate() {
-        for (b, other) in &owners[n + 1..] {
-            // A retired unit and its successor keep one key's state for one chain: one history, not two.
-            let one = file.chain == other.chain && share_key(&file.keys, &other.keys);
-            if file.state_file == other.state_file && !one {
-                let message = format!(
-                    "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
-                    file.chain, other.chain
-                );
-                findings.push(
-                    Finding::block(Code::StateShared, message)
-                        .of(signer_of(a))
-                        .at(&file.state_file)
-                        .remedy("give each key and chain a state file of its own"),
-                );
-            }
+    let meetings = Meetings::of(
+        &case.inventory.keys,
+        owners.iter().map(|(_, f)| f).enumerate(),
+    );
+    for (n, m) in meetings.pairs() {
+        let ((a, file), (b, other)) = (&owners[n], &owners[m]);
+        // A retired unit and its successor keep one key's state for one chain: one history, not two.
+        let shared = case.inventory.keys.shared(&file.keys, &other.keys);
+        let one = file.chain == other.chain && shared.is_some();
+        if file.state_file == other.state_file && !one {
+            let message = format!(
+                "{a} ({}) and {b} ({}) keep their state in this one file: one overwrites the other's protection",
+                file.chain, other.chain
+            );
+            findings.push(
+                Finding::block(Code::StateShared, message)
+                    .of(signer_of(a))
+                    .at(&file.state_file)
+                    .remedy("give each key and chain a state file of its own"),
+            );
         }
     }
     findings.sort();
@@ -226,6 +251,6 @@ fn shared(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn signer_of(unit: &str) -> String {
-    let name = unit.parse::<crate::unit::UnitName>();
+    let name = unit.parse::<UnitName>();
     name.map_or_else(|_| unit.to_owned(), |name| name.signer())
 }

@@ -1,5 +1,7 @@
 //! Signers that stay, and stop with one that moves: they would go dark with it and stay so.
 
+use std::collections::BTreeMap;
+
 use super::Case;
 use crate::finding::{Code, Finding};
 use crate::unit::{UnitName, UnitText};
@@ -15,13 +17,13 @@ const STOPS_WITH: [&str; 5] = [
 
 pub fn findings(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let old = |name: &str| {
-        case.moves
-            .iter()
-            .map(|m| &m.old)
-            .find(|o| o.as_str() == name)
-    };
-    let stays = |unit: &UnitName| case.moves.iter().all(|m| &m.old != unit);
+    let moving: BTreeMap<&str, &UnitName> = case
+        .moves
+        .iter()
+        .map(|m| (m.old.as_str(), &m.old))
+        .collect();
+    let old = |name: &str| moving.get(name).copied();
+    let stays = |unit: &UnitName| old(unit.as_str()).is_none();
     for signer in case.inventory.current().filter(|s| stays(&s.unit.name)) {
         let unit = &signer.unit;
         let paths = std::iter::once(&unit.fragment).chain(&unit.drop_ins);

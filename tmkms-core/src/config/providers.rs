@@ -133,11 +133,14 @@ pub struct FortanixKey {
     pub key_type: KeyType,
 }
 
-type Unknown = Vec<(String, usize)>;
+type Unknown = Vec<Spanned<String>>;
 
 /// Reads all providers into the config.
-pub(super) fn read(mut fields: Fields<'_>, config: &mut Config) -> Result<(), ConfigError> {
-    let unknown = &mut config.unknown;
+pub(super) fn read(
+    mut fields: Fields<'_>,
+    config: &mut Config,
+    unknown: &mut Unknown,
+) -> Result<(), ConfigError> {
     for table in fields.tables("softsign")? {
         config.softsign.push(softsign(table, unknown)?);
     }

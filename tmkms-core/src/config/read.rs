@@ -7,10 +7,10 @@ use std::ops::Range;
 use toml_edit::{Document, Item, TableLike, Value};
 
 use super::{ConfigError, Spanned};
-use crate::text;
+use crate::text::{self, Lines};
 
 /// Parses TOML, keeping spans.
-pub(super) fn document(text: &str) -> Result<Document<&str>, ConfigError> {
+pub(crate) fn document(text: &str) -> Result<Document<&str>, ConfigError> {
     Document::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         error_at(text, offset, format!("not TOML: {}", error.message()))
@@ -22,6 +22,7 @@ pub(super) fn error_at(text: &str, offset: usize, message: impl Into<String>) ->
     ConfigError {
         line,
         column,
+        offset,
         message: message.into(),
     }
 }
@@ -29,6 +30,7 @@ pub(super) fn error_at(text: &str, offset: usize, message: impl Into<String>) ->
 /// One table of the config, with its dotted path and the names asked for so far.
 pub(super) struct Fields<'a> {
     text: &'a str,
+    lines: &'a Lines,
     table: &'a dyn TableLike,
     path: String,
     offset: usize,
@@ -37,9 +39,10 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Wraps the root table.
-    pub(super) fn root(text: &'a str, table: &'a dyn TableLike) -> Fields<'a> {
+    pub(super) fn root(text: &'a str, lines: &'a Lines, table: &'a dyn TableLike) -> Fields<'a> {
         Fields {
             text,
+            lines,
             table,
             path: String::new(),
             offset: 0,
@@ -49,7 +52,7 @@ impl<'a> Fields<'a> {
 
     /// Returns the table's line, from 1.
     pub(super) fn line(&self) -> usize {
-        text::line(self.text, self.offset)
+        self.lines.line(self.offset)
     }
 
     /// Returns an error about the table as a whole.
@@ -67,11 +70,16 @@ impl<'a> Fields<'a> {
     }
 
     /// Appends the fields that nobody asked for.
-    pub(super) fn unknown_into(self, unknown: &mut Vec<(String, usize)>) {
+    pub(super) fn unknown_into(self, unknown: &mut Vec<Spanned<String>>) {
         for (name, item) in self.table.iter() {
             if !self.known.contains(&name) {
-                let offset = self.place(name, item).start;
-                unknown.push((self.dotted(name), text::line(self.text, offset)));
+                let key = self.table.get_key_value(name);
+                let key = key.and_then(|(key, _)| key.span());
+                unknown.push(Spanned {
+                    value: self.dotted(name),
+                    line: self.lines.line(self.place(name, item).start),
+                    span: key.unwrap_or_else(|| self.place(name, item)),
+                });
             }
         }
     }
@@ -244,6 +252,7 @@ impl<'a> Fields<'a> {
     fn child(&self, path: String, table: &'a dyn TableLike, span: Range<usize>) -> Fields<'a> {
         Fields {
             text: self.text,
+            lines: self.lines,
             table,
             path,
             offset: span.start,
@@ -254,7 +263,7 @@ impl<'a> Fields<'a> {
     fn spanned(&self, value: &str, span: Range<usize>) -> Spanned<String> {
         Spanned {
             value: value.to_owned(),
-            line: text::line(self.text, span.start),
+            line: self.lines.line(span.start),
             span,
         }
     }

@@ -85,6 +85,11 @@ pub fn secret_spans(text: &str) -> Result<Vec<Range<usize>>, ConfigError> {
     Ok(find(text, read::document(text)?.as_item()))
 }
 
+/// Whether some tmkms has a field of this name: such a name tells nothing, where any other may be part of a secret.
+pub fn is_field(name: &str) -> bool {
+    PUBLIC.contains(&name) || matches!(name, "password" | "api_key")
+}
+
 /// Returns the text with each span replaced by `"<secret>"`, which leaves a config a valid one.
 ///
 /// Spans that overlap are replaced as one, and one that splits a character hides all of it.
@@ -109,13 +114,14 @@ pub(super) fn find(text: &str, root: &Item) -> Vec<Range<usize>> {
     let mut walk = Walk::default();
     walk.item(root, false);
     walk.tokens.sort_by_key(|span| span.start);
+    let mut ends: Vec<usize> = walk.secrets.iter().map(|secret| secret.end).collect();
+    ends.sort_unstable();
     let beside_secret = |comment: &Range<usize>| {
         let line = text[..comment.start]
             .rfind('\n')
             .map_or(0, |newline| newline + 1);
-        walk.secrets
-            .iter()
-            .any(|secret| secret.end > line && secret.end <= comment.start)
+        let last = ends.partition_point(|end| *end <= comment.start);
+        last > 0 && ends[last - 1] > line
     };
     let comments = comments(text, &walk.tokens).into_iter();
     let hidden = comments

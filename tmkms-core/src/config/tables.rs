@@ -7,6 +7,7 @@ use toml_edit::TableLike;
 use super::providers;
 use super::read::Fields;
 use super::{Config, ConfigError, Spanned};
+use crate::text::Lines;
 
 /// A `[[chain]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,26 +93,31 @@ fn height_of(text: &str) -> Option<u64> {
 /// Reads everything into an empty config.
 pub(super) fn read_root(
     text: &str,
+    lines: &Lines,
     table: &dyn TableLike,
     config: &mut Config,
 ) -> Result<(), ConfigError> {
-    let mut root = Fields::root(text, table);
+    let mut root = Fields::root(text, lines, table);
+    let mut unknown = Vec::new();
     for fields in root.tables("chain")? {
-        config.chains.push(chain(fields, &mut config.unknown)?);
+        config.chains.push(chain(fields, &mut unknown)?);
     }
     for fields in root.tables("validator")? {
-        config
-            .validators
-            .push(validator(fields, &mut config.unknown)?);
+        config.validators.push(validator(fields, &mut unknown)?);
     }
     let providers = root.table("providers")?;
-    providers::read(root.required("providers", providers)?, config)?;
-    root.unknown_into(&mut config.unknown);
-    config.unknown.sort_by_key(|(_, line)| *line);
+    let providers = root.required("providers", providers)?;
+    providers::read(providers, config, &mut unknown)?;
+    root.unknown_into(&mut unknown);
+    unknown.sort_by_key(|field| field.line);
+    for field in unknown {
+        config.unknown.push((field.value, field.line));
+        config.unknown_spans.push(field.span);
+    }
     Ok(())
 }
 
-fn chain(mut fields: Fields<'_>, unknown: &mut Vec<(String, usize)>) -> Result<Chain, ConfigError> {
+fn chain(mut fields: Fields<'_>, unknown: &mut Vec<Spanned<String>>) -> Result<Chain, ConfigError> {
     let id = fields.string("id")?;
     let key_format = fields.table("key_format")?;
     let chain = Chain {
@@ -156,7 +162,7 @@ fn key_format_of(mut fields: Fields<'_>) -> Result<KeyFormat, ConfigError> {
 
 fn validator(
     mut fields: Fields<'_>,
-    unknown: &mut Vec<(String, usize)>,
+    unknown: &mut Vec<Spanned<String>>,
 ) -> Result<Validator, ConfigError> {
     let addr = fields.string("addr")?;
     let chain_id = fields.string("chain_id")?;

@@ -74,6 +74,7 @@ impl Model {
             variables: means.variables,
             environment_files: means.environment_files,
             outside_variables: means.outside_variables,
+            output: means.output,
             needs_reload: barred_by != means.barred_by,
             barred_by,
             run: self.run_state(unit),

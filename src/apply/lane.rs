@@ -1,0 +1,67 @@
+//! A lane on its way: what it waits for now.
+
+use std::time::Duration;
+
+use tmkms_core::config::KeyRef;
+
+use super::sessions;
+use crate::host::Ticket;
+use crate::inventory::RunState;
+use crate::plan::program::{Lane, Step};
+use crate::unit::UnitName;
+
+/// Where a lane stands.
+pub(super) enum At {
+    /// Its next step may be looked at.
+    Next,
+    Job {
+        ticket: Ticket,
+        deadline: Duration,
+    },
+    /// Its next step waits for a session of its device.
+    Held {
+        until: Duration,
+    },
+    Watching {
+        until: Duration,
+        /// A state file that isn't there by then doesn't come any more.
+        latest: Duration,
+        run: RunState,
+        /// Until then a device without a free session is waited for.
+        patience: Duration,
+    },
+    Over,
+}
+
+pub(super) struct Progress<'l> {
+    pub(super) signer: Option<&'l str>,
+    /// What it starts, and the device that this needs a session of.
+    pub(super) needs: Option<(UnitName, KeyRef)>,
+    pub(super) steps: &'l [Step],
+    pub(super) next: usize,
+    pub(super) at: At,
+}
+
+impl<'l> Progress<'l> {
+    pub(super) fn new(signer: Option<&'l str>, steps: &'l [Step]) -> Self {
+        Progress {
+            signer,
+            needs: None,
+            steps,
+            next: 0,
+            at: At::Next,
+        }
+    }
+
+    pub(super) fn of(lane: &'l Lane) -> Self {
+        Progress {
+            needs: sessions::needs(lane),
+            ..Progress::new(Some(&lane.signer), &lane.steps)
+        }
+    }
+
+    /// Watched lanes leave their place to others: nothing of theirs is dark.
+    pub(super) fn in_flight(&self) -> bool {
+        matches!(self.at, At::Next | At::Job { .. } | At::Held { .. })
+    }
+}

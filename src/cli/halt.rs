@@ -1,0 +1,234 @@
+//! The gate before a switch and before a way back: the chain that is left has stopped, and where it is asked for, kmsctl
+//! waits until it has. Nothing is changed here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tmkms_core::state::SignState;
+
+use super::operation;
+use super::watch::duration;
+use crate::discover;
+use crate::exit::Failure;
+use crate::finding::Finding;
+use crate::host::Host;
+use crate::inventory::StateReading;
+use crate::plan::halt::{self, Halt, Halts, Leaving, Reach};
+use crate::ui::Ui;
+use crate::ui::waiting::{Standing, Waiting};
+
+/// How long a signer with a connected validator is watched.
+const WATCH: Duration = Duration::from_secs(15);
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default, Args)]
+pub struct HaltArgs {
+    /// The last height of the old chain: every signer must have precommitted it, and none be past the next one
+    #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    halt_height: Option<u64>,
+    /// Wait this long for the halt height, such as 2h, and then go without asking again; needs --halt-height
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait_for_halt: Option<Duration>,
+    /// While waiting: how long nothing may be signed before the chain counts as halted
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    still: Duration,
+}
+
+/// What a signer was last seen at.
+struct Seen {
+    states: BTreeMap<PathBuf, StateReading>,
+    /// A validator is connected; also where that can't be told.
+    connected: bool,
+}
+
+impl HaltArgs {
+    pub fn waits(&self) -> bool {
+        self.wait_for_halt.is_some()
+    }
+
+    /// Refuses a wait that doesn't say for what.
+    ///
+    /// # Errors
+    /// No halt height.
+    pub fn complete(&self) -> Result<(), Failure> {
+        if self.wait_for_halt.is_some() && self.halt_height.is_none() {
+            return Err(Failure::usage(
+                "--wait-for-halt needs --halt-height: a chain that only pauses isn't halted",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Passes the gate: how far each chain that is left may have come when its signer is stopped.
+    ///
+    /// # Errors
+    /// Refused where a chain goes on or a signer isn't where it should be; timed out where that was waited for.
+    pub fn pass(&self, host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<Halts, Failure> {
+        let Some(height) = self.halt_height else {
+            stands_still(host, ui, leaving)?;
+            return Ok(as_they_are(host, leaving));
+        };
+        match self.wait_for_halt {
+            Some(limit) => self.wait(host, ui, leaving, height, limit)?,
+            None => stands_still(host, ui, leaving)?,
+        }
+        let mut halts = as_they_are(host, leaving);
+        let mut findings = Vec::new();
+        // One that doesn't run signs nothing: it is only moved.
+        for signer in leaving.iter().filter(|l| l.pid != 0) {
+            for file in &signer.files {
+                let reading = discover::state(&*host.files, &file.state_file);
+                findings.extend(halt::at_height(signer, file, &reading, height));
+                halts.insert(file.state_file.clone(), Halt::Height(height));
+            }
+        }
+        operation::judge(ui, findings, "the chain isn't where it should be")?;
+        Ok(halts)
+    }
+
+    fn wait(
+        &self,
+        host: &mut Host,
+        ui: Ui,
+        leaving: &[Leaving],
+        height: u64,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let begun = host.clock.elapsed();
+        let mut shown = Waiting::new(ui, height);
+        // Since when each signer is as it is.
+        let mut since: BTreeMap<&str, (BTreeMap<PathBuf, StateReading>, Duration)> =
+            BTreeMap::new();
+        loop {
+            let now = host.clock.elapsed();
+            let mut standing = Vec::new();
+            let mut past = Vec::new();
+            for signer in leaving.iter().filter(|l| l.pid != 0) {
+                let seen = look(host, signer)?;
+                let (states, from) = since
+                    .entry(&signer.signer)
+                    .or_insert_with(|| (seen.states.clone(), now));
+                if *states != seen.states {
+                    (*states, *from) = (seen.states, now);
+                }
+                for file in &signer.files {
+                    let state = states.get(&file.state_file).and_then(StateReading::height);
+                    let reached = state.map(|s| halt::reach(s, height));
+                    if let Some((state, Reach::Past)) = state.zip(reached) {
+                        let reading = StateReading::Read(state);
+                        past.extend(halt::at_height(signer, file, &reading, height));
+                    }
+                    standing.push(Standing {
+                        signer: &signer.signer,
+                        chain: &file.chain,
+                        state,
+                        there: reached == Some(Reach::There),
+                        connected: seen.connected,
+                        still: now - *from,
+                    });
+                }
+            }
+            shown.show(&standing);
+            if !past.is_empty() {
+                shown.finish(&standing);
+                operation::judge(ui, past, "the wait for the halt is over")?;
+            }
+            let halted = |s: &Standing<'_>| s.there && !s.connected && s.still >= self.still;
+            if standing.iter().all(halted) {
+                shown.finish(&standing);
+                return Ok(());
+            }
+            if now - begun >= limit {
+                shown.finish(&standing);
+                let late = standing.iter().filter(|s| !halted(s));
+                let late: Vec<String> = late.map(|s| format!("  {}", s.sentence(height))).collect();
+                return Err(Failure::timed_out(format!(
+                    "the chain didn't halt at {height} in time, and nothing was changed:\n{}\n`kmsctl apply` with the \
+                     same flags waits again",
+                    late.join("\n")
+                ))
+                .next(&["kmsctl heights", "kmsctl apply"]));
+            }
+            host.clock.sleep(EVERY.min(limit))?;
+        }
+    }
+}
+
+/// What nobody may have signed beyond once the signers are stopped: where they are now.
+pub fn as_they_are(host: &Host, leaving: &[Leaving]) -> Halts {
+    let files = leaving.iter().flat_map(|l| &l.files);
+    let now = |path: &PathBuf| Halt::Still(discover::state(&*host.files, path).height());
+    files
+        .map(|f| (f.state_file.clone(), now(&f.state_file)))
+        .collect()
+}
+
+/// Watches the signers whose validators are connected: none may sign meanwhile.
+pub fn stands_still(host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<(), Failure> {
+    let mut watched: Vec<(&Leaving, BTreeMap<PathBuf, StateReading>)> = Vec::new();
+    for signer in leaving.iter().filter(|l| l.pid != 0) {
+        let seen = look(host, signer)?;
+        if seen.connected {
+            watched.push((signer, seen.states));
+        }
+    }
+    if watched.is_empty() {
+        return Ok(());
+    }
+    ui.note(&format!(
+        "{} of {} signers are connected to a validator: watching for {} s that none signs.",
+        watched.len(),
+        leaving.len(),
+        WATCH.as_secs()
+    ));
+    let begun = host.clock.elapsed();
+    let mut over = false;
+    while !over {
+        host.clock.sleep(EVERY)?;
+        over = host.clock.elapsed() - begun >= WATCH;
+        let mut findings = Vec::new();
+        for (signer, before) in &watched {
+            findings.extend(signed_on(host, signer, before));
+        }
+        operation::judge(ui, findings, "the chain hasn't stopped")?;
+    }
+    Ok(())
+}
+
+fn signed_on(
+    host: &Host,
+    signer: &Leaving,
+    before: &BTreeMap<PathBuf, StateReading>,
+) -> Vec<Finding> {
+    let files = signer.files.iter();
+    files
+        .filter_map(|file| {
+            let then = before.get(&file.state_file).and_then(StateReading::height);
+            let then = then.unwrap_or(SignState::ZERO);
+            let now = discover::state(&*host.files, &file.state_file).height()?;
+            (now > then).then(|| halt::not_halted(signer, file, then, now))
+        })
+        .collect()
+}
+
+fn look(host: &mut Host, signer: &Leaving) -> anyhow::Result<Seen> {
+    let states = signer.files.iter().map(|file| {
+        let reading = discover::state(&*host.files, &file.state_file);
+        (file.state_file.clone(), reading)
+    });
+    let states = states.collect();
+    let connections = match host.processes.connections(signer.pid) {
+        Ok(connections) => Ok(connections),
+        // It may have been started anew since.
+        Err(_) => match host.services.run_state(&signer.unit)?.main_pid {
+            0 => Ok(Vec::new()),
+            pid => host.processes.connections(pid),
+        },
+    };
+    // What can't be told may be a validator's.
+    let connected = connections.map_or(true, |c| signer.validator_among(&c));
+    Ok(Seen { states, connected })
+}

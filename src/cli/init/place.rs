@@ -1,0 +1,259 @@
+//! Where a new signer's files go: that nothing stands there, and that its user gets there.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tmkms_core::config::KeyType;
+
+use super::write::Plan;
+use crate::exit::Failure;
+use crate::host::files::Tree;
+use crate::host::{Entry, Files, Host};
+use crate::init::names::Sibling;
+use crate::init::{Provider, Signer, User};
+use crate::inventory::{FileFacts, Inventory};
+use crate::paths::{ManagedPath, NewPath};
+
+const WRITE_AND_ENTER: u32 = 0o3;
+const ENTER: u32 = 0o1;
+
+/// The signers whose config is in this folder.
+pub fn fleet(inventory: &Inventory, home: &Path) -> Vec<Sibling> {
+    let here = inventory
+        .signers
+        .iter()
+        .filter(|signer| signer.config.path.parent() == Some(home));
+    here.filter_map(|signer| {
+        let view = &signer.config.view;
+        let consensus = |key: &&tmkms_core::config::Softsign| key.key_type == KeyType::Consensus;
+        let key = view.softsign.iter().find(consensus);
+        let connection = view.validators.first()?.secret_key.as_ref();
+        Some(Sibling {
+            unit: signer.unit.name.clone(),
+            config: signer.config.path.clone(),
+            key: key.map(|key| PathBuf::from(&key.path.value)),
+            connection: connection.map(|path| PathBuf::from(&path.value)),
+            state: signer.chains.first()?.state_file.clone(),
+        })
+    })
+    .collect()
+}
+
+/// The tmkms to run.
+pub fn binary(
+    host: &Host,
+    files: &Tree,
+    given: Option<&Path>,
+    user: &User,
+) -> Result<PathBuf, Failure> {
+    let found = match given {
+        Some(path) => path.to_owned(),
+        None => {
+            let usual = [
+                PathBuf::from("/usr/local/bin/tmkms"),
+                PathBuf::from("/usr/bin/tmkms"),
+                user.home.join(".cargo/bin/tmkms"),
+            ];
+            let there = |path: &&PathBuf| matches!(files.entry(path), Ok(Some(Entry::File(_))));
+            usual.iter().find(there).cloned().ok_or_else(|| {
+                Failure::refused(format!(
+                    "there is no tmkms at {}, {} or {}: install it, or name it with --binary",
+                    usual[0].display(),
+                    usual[1].display(),
+                    usual[2].display()
+                ))
+            })?
+        }
+    };
+    // What a unit would read in its own way.
+    NewPath::try_from(found.clone()).map_err(Failure::refused)?;
+    if host.processes.is_program(&found) == Some(false) {
+        return Err(Failure::refused(format!(
+            "{}: no program is there that could be run",
+            found.display()
+        )));
+    }
+    reached(files, &found, user)?;
+    Ok(found)
+}
+
+/// Refuses a path that the signer's user can't come to.
+fn reached(files: &Tree, path: &Path, user: &User) -> Result<(), Failure> {
+    for folder in path.ancestors().skip(1) {
+        let entry = files
+            .entry(folder)
+            .with_context(|| format!("looking at {}", folder.display()))?;
+        // A folder that is given is the host's /, whoever owns it.
+        if folder == Path::new("/") {
+            continue;
+        }
+        if let Some(Entry::Folder(facts)) = entry
+            && !may(facts, user, ENTER)
+        {
+            return Err(Failure::refused(format!(
+                "{} is closed to {} (mode {:04o}), so it can't come to {}: open it, choose another place, or another --user",
+                folder.display(),
+                user.name,
+                facts.mode,
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder's bits let somebody in. The unit takes root's powers to pass over them away.
+fn may(facts: FileFacts, user: &User, wanted: u32) -> bool {
+    let bits = if facts.uid == user.uid {
+        facts.mode >> 6
+    } else if facts.gid == user.gid {
+        facts.mode >> 3
+    } else {
+        facts.mode
+    };
+    bits & wanted == wanted
+}
+
+/// The folders to make, with the signer's own closed to all others.
+pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Failure> {
+    let home = &signer.home;
+    let own = FileFacts {
+        uid: signer.user.uid,
+        gid: signer.user.gid,
+        mode: 0o700,
+    };
+    let above = FileFacts {
+        uid: 0,
+        gid: 0,
+        mode: 0o755,
+    };
+    let mut plan = Plan::new(own);
+    let entry = |path: &Path| {
+        files
+            .entry(path)
+            .with_context(|| format!("looking at {}", path.display()))
+    };
+    let files_of = [
+        &signer.names.config,
+        &signer.names.connection,
+        &signer.names.key,
+        &signer.names.state,
+    ];
+    let parents = files_of.iter().filter_map(|path| path.as_path().parent());
+    for folder in [home.as_path()].into_iter().chain(parents) {
+        let mut missing = Vec::new();
+        for at in folder.ancestors() {
+            match entry(at)? {
+                Some(Entry::Folder(_)) => {
+                    let real = files
+                        .resolve(at)
+                        .with_context(|| format!("looking at {}", at.display()))?;
+                    if real != at {
+                        return Err(Failure::refused(format!(
+                            "{} is {} by a link: name that",
+                            at.display(),
+                            real.display()
+                        )));
+                    }
+                    break;
+                }
+                None => missing.push(at),
+                Some(Entry::Link(target)) => {
+                    return Err(Failure::refused(format!(
+                        "{} is a link to {}: name that",
+                        at.display(),
+                        target.display()
+                    )));
+                }
+                Some(_) => {
+                    return Err(Failure::refused(format!("{} is no folder", at.display())));
+                }
+            }
+        }
+        for path in missing.into_iter().rev() {
+            let is = match path.starts_with(home) {
+                true => own,
+                false if home.starts_with(path) => above,
+                false => {
+                    return Err(Failure::refused(format!(
+                        "{} isn't there, and it isn't below {}: make it first",
+                        path.display(),
+                        home.display()
+                    )));
+                }
+            };
+            plan.folder(
+                NewPath::try_from(path.to_owned()).map_err(Failure::refused)?,
+                is,
+            );
+        }
+    }
+    if !in_fleet
+        && files
+            .holds_anything(home)
+            .with_context(|| format!("reading {}", home.display()))?
+    {
+        return Err(Failure::refused(format!(
+            "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there",
+            home.display()
+        )));
+    }
+    reached(files, signer.names.state.as_path(), &signer.user)?;
+    reached(files, signer.names.config.as_path(), &signer.user)?;
+    if let Some(folder) = signer.names.state.as_path().parent()
+        && let Some(Entry::Folder(facts)) = entry(folder)?
+        && !may(facts, &signer.user, WRITE_AND_ENTER)
+    {
+        return Err(Failure::refused(format!(
+            "{} (owner {}, mode {:04o}) can't be written by {}, so tmkms couldn't keep its state: `chown {} {}`",
+            folder.display(),
+            facts.uid,
+            facts.mode,
+            signer.user.name,
+            signer.user.name,
+            folder.display()
+        )));
+    }
+    Ok(plan)
+}
+
+/// Where the unit goes.
+pub fn unit_path(signer: &Signer) -> Result<NewPath, Failure> {
+    let path = ManagedPath::unit(signer.unit());
+    NewPath::try_from(PathBuf::from(path)).map_err(Failure::refused)
+}
+
+/// Refuses where anything is in a new file's place, or speaks of the unit already.
+pub fn is_free(host: &mut Host, files: &Tree, signer: &Signer) -> Result<(), Failure> {
+    let names = &signer.names;
+    let mut places: Vec<PathBuf> = [&names.config, &names.connection, &names.state]
+        .map(|path| path.as_path().to_owned())
+        .into();
+    if signer.provider == Provider::Softsign {
+        places.push(names.key.as_path().to_owned());
+    }
+    let twice = (1..places.len()).find(|at| places[..*at].contains(&places[*at]));
+    if let Some(at) = twice {
+        return Err(Failure::refused(format!(
+            "{} would be two files: name them apart",
+            places[at].display()
+        )));
+    }
+    for folder in host.services.unit_path()? {
+        places.push(folder.join(names.unit.as_str()));
+        places.push(folder.join(format!("{}.d", names.unit)));
+    }
+    for path in places {
+        let there = files
+            .entry(&path)
+            .with_context(|| format!("looking at {}", path.display()))?;
+        if there.is_some() {
+            return Err(Failure::refused(format!(
+                "{} is there already, and nothing is overwritten: name another place or unit, or take it away where it is \
+                 of no use",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! What is known of the keys behind the names: whether tmkms could sign with each, and whether rule S1 can be judged by
+//! public keys.
+//!
+//! What a start would fail on blocks: an unfit key file, a login that isn't taken, a missing key. A device that can't be
+//! reached, or is full, doesn't: rule S1 says itself what tells keys apart then, their names, and days ahead of an
+//! upgrade a connector may be away. It is said, since the names may be two for one key (S12).
+
+use super::super::ChainFile;
+use super::keys::signs;
+use crate::finding::{Code, Finding, Severity};
+use crate::host::hsm::{Answer, HsmKey, SESSIONS, Trouble};
+use crate::inventory::{Inventory, Signer};
+use crate::keys::{Device, Unknown};
+use tmkms_core::config::KeyRef;
+
+/// What speaks against the current signers' keys. What concerns only signers outside `judged` warns where it would
+/// block: they aren't started.
+pub fn findings(inventory: &Inventory, judged: impl Fn(&Signer) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for signer in inventory.current() {
+        let key_files = signs(signer);
+        let keys = key_files.iter().flat_map(|f: &ChainFile| &f.keys);
+        for finding in keys.filter_map(|key| key_file(inventory, signer, key)) {
+            findings.push(weighed(finding, judged(signer)));
+        }
+        for device in devices_of(inventory, signer) {
+            for finding in device_findings(device, signer) {
+                findings.push(weighed(finding, judged(signer)));
+            }
+        }
+    }
+    // What several signers share is said once, as grave as it is for any of them.
+    let what = |f: &Finding| {
+        (
+            f.code,
+            f.signer.clone(),
+            f.path.clone(),
+            f.line,
+            f.message.clone(),
+        )
+    };
+    findings.sort_by_key(|f| (what(f), std::cmp::Reverse(f.severity)));
+    findings.dedup_by_key(|f| what(f));
+    findings
+}
+
+fn weighed(mut finding: Finding, judged: bool) -> Finding {
+    if !judged && finding.blocks() {
+        finding.severity = Severity::Warn;
+    }
+    finding
+}
+
+fn key_file(inventory: &Inventory, signer: &Signer, key: &KeyRef) -> Option<Finding> {
+    let KeyRef::Softsign { path } = key else {
+        return None;
+    };
+    let unknown = inventory.keys.unknown(key)?;
+    let finding = match unknown {
+        // A folder that stands for a host has no keys in it, and shouldn't.
+        Unknown::Missing if inventory.keys_left_out => return None,
+        Unknown::Missing => Finding::block(
+            Code::KeyUnfit,
+            "the key file isn't there: tmkms wouldn't start",
+        )
+        .remedy("put it back, or correct the config's path to it"),
+        Unknown::Unfit(why) => Finding::block(
+            Code::KeyUnfit,
+            format!("tmkms can't take this key file: {why}"),
+        )
+        .remedy("a running tmkms has the key in memory: find the right file before it is stopped"),
+        Unknown::Unreadable(why) | Unknown::Device(why) | Unknown::NotAsked(why) => Finding::warn(
+            Code::KeyUnknown,
+            format!("the key file can't be read ({why}): only its path tells it from other signers' keys"),
+        )
+        .remedy("run kmsctl as root, who can read it"),
+    };
+    Some(finding.of(signer.name()).at(std::path::Path::new(path)))
+}
+
+/// The devices that a signer's config reaches.
+pub fn devices_of<'a>(
+    inventory: &'a Inventory,
+    signer: &'a Signer,
+) -> impl Iterator<Item = &'a Device> {
+    let devices = inventory.keys.devices.iter();
+    devices.filter(|device| device.signers.contains(&signer.unit.name))
+}
+
+fn device_findings(device: &Device, signer: &Signer) -> Vec<Finding> {
+    let here = |finding: Finding| finding.at(&device.config).line(device.line);
+    let trouble = match &device.answer {
+        Ok(answer) => return answered(device, answer, signer),
+        Err(trouble) => trouble,
+    };
+    let by_name = "only names tell its keys from other signers' keys";
+    vec![here(match trouble {
+        Trouble::NotAsked(_) => return Vec::new(),
+        Trouble::Refused(why) => {
+            Finding::block(Code::HsmRefused, format!("{why}: tmkms wouldn't start"))
+                .remedy("correct auth in the config, or the password file: a running tmkms has logged in before")
+        }
+        Trouble::Full(why) => Finding::warn(Code::HsmFull, format!("{why}; {by_name}")).remedy(
+            "wait half a minute: a device gives idle sessions back after 30 s; `systemctl stop` signers that aren't needed",
+        ),
+        Trouble::Unreachable(why) | Trouble::Failed(why) => {
+            Finding::warn(Code::KeyUnknown, format!("{why}; {by_name}")).remedy(
+                "look at `systemctl status yubihsm-connector` and at the device; then plan again",
+            )
+        }
+    })]
+}
+
+fn answered(device: &Device, answer: &Answer, signer: &Signer) -> Vec<Finding> {
+    let adapter = &device.adapter;
+    let mut findings = Vec::new();
+    if let Some(claims) = device.claims.as_ref().filter(|c| **c != answer.serial) {
+        let message = format!(
+            "the config names YubiHSM {claims}, and {} answers at {adapter}: tmkms doesn't check that over http, and \
+             the same key may be in both",
+            answer.serial
+        );
+        findings.push(
+            Finding::block(Code::HsmSerial, message)
+                .at(&device.config)
+                .line(device.line)
+                .remedy("correct serial_number or adapter; `--accept hsm-serial` where that device is meant"),
+        );
+    }
+    for hsm in &signer.config.view.yubihsm {
+        for key in &hsm.keys {
+            let Some(found) = answer.keys.get(&key.key) else {
+                continue;
+            };
+            let (id, auth) = (key.key, device.auth_key);
+            let why = match found {
+                HsmKey::Absent => format!(
+                    "YubiHSM {} has no key {id} that authentication key {auth} may see",
+                    answer.serial
+                ),
+                HsmKey::NotEd25519(kind) => format!(
+                    "key {id} of YubiHSM {} is no Ed25519 key ({kind})",
+                    answer.serial
+                ),
+                HsmKey::Ed25519 {
+                    may_sign: false, ..
+                } => format!(
+                    "key {id} of YubiHSM {} lacks the capability sign-eddsa",
+                    answer.serial
+                ),
+                HsmKey::Ed25519 { .. } if !answer.auth.may_sign => format!(
+                    "authentication key {auth} of YubiHSM {} lacks the capability sign-eddsa",
+                    answer.serial
+                ),
+                HsmKey::Ed25519 { .. } => continue,
+            };
+            let message = format!("{why}: tmkms couldn't sign with it");
+            findings.push(
+                Finding::block(Code::HsmKeyUnfit, message)
+                    .of(signer.name())
+                    .at(&signer.config.path)
+                    .line(key.line)
+                    .remedy("correct the key's id; `tmkms yubihsm keys list` shows what there is"),
+            );
+        }
+    }
+    findings
+}
+
+/// What isn't in the way of an upgrade and should be known of devices: keys that may leave them, logins that may do
+/// more than sign.
+pub fn hygiene(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for device in &inventory.keys.devices {
+        let Ok(answer) = &device.answer else {
+            continue;
+        };
+        let here = |finding: Finding| finding.at(&device.config).line(device.line);
+        let exportable = answer.keys.iter().filter(|(_, key)| {
+            matches!(
+                key,
+                HsmKey::Ed25519 {
+                    exportable: true,
+                    ..
+                }
+            )
+        });
+        for (id, _) in exportable {
+            let message = format!(
+                "key {id} of YubiHSM {} is exportable-under-wrap: whoever has a wrap key can carry it elsewhere",
+                answer.serial
+            );
+            findings.push(here(
+                Finding::warn(Code::HsmKeyExportable, message)
+                    .of(&device.signer)
+                    .remedy("if a backup was made of it, delete the wrap key from the device and keep it offline"),
+            ));
+        }
+        if answer.auth.also.is_empty() {
+            continue;
+        }
+        let also = match answer.auth.everything {
+            true => "everything, as the one that a new device comes with".to_owned(),
+            false => answer.auth.also.join(", "),
+        };
+        let message = format!(
+            "authentication key {} of YubiHSM {} may do more than sign: {also}",
+            device.auth_key, answer.serial
+        );
+        findings.push(here(
+            Finding::warn(Code::HsmLoginBroad, message)
+                .of(&device.signer)
+                .remedy("give tmkms an authentication key of its own, with sign-eddsa alone"),
+        ));
+    }
+    findings
+}
+
+/// How many sessions of each device the running signers hold, at least.
+pub fn sessions(inventory: &Inventory) -> Vec<(&Device, usize)> {
+    let running = |device: &&Device| {
+        let signers = inventory.signers.iter().filter(|s| s.is_up());
+        signers
+            .filter(|s| device.signers.contains(&s.unit.name))
+            .count()
+    };
+    let devices = inventory.keys.devices.iter();
+    devices.map(|d| (d, running(&d).min(SESSIONS))).collect()
+}

@@ -1,0 +1,83 @@
+//! `check` says of every config of the corpus what the binaries did.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::corpus::{self, VERSIONS, Verdict};
+
+/// What `check --json` says of configs lying in a desk, by name.
+pub fn check(version: &str, configs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Value> {
+    let desk = corpus::desk();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kmsctl"));
+    command.args(["check", "--json", "--no-settings", "--tmkms", version]);
+    for (name, bytes) in configs {
+        let file = format!("{name}.toml");
+        fs::write(desk.path().join(&file), bytes).unwrap();
+        command.arg(file);
+    }
+    let output = command.current_dir(desk.path()).output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    let rows = document["configs"].as_array().unwrap().clone();
+    let name = |row: &Value| {
+        let config = row["config"].as_str().unwrap();
+        config.strip_suffix(".toml").unwrap().to_owned()
+    };
+    rows.into_iter().map(|row| (name(&row), row)).collect()
+}
+
+/// Where `check` and a tmkms differ, in a line; nothing where they agree.
+///
+/// v0.33 on 0.13 and 0.14 is the one case that only a validator brings out: tmkms starts, and panics once one answers.
+pub fn differs(row: &Value, verdict: Verdict) -> Option<String> {
+    let starts = row["starts"].as_bool().unwrap();
+    let findings = row["findings"].as_array().unwrap();
+    let blocks: Vec<&Value> = findings
+        .iter()
+        .filter(|f| f["severity"] == "block")
+        .collect();
+    let panics_later = |finding: &&Value| {
+        finding["code"] == "protocol-refused"
+            && finding["message"]
+                .as_str()
+                .unwrap()
+                .contains("as soon as a validator")
+    };
+    let starts = starts || (!blocks.is_empty() && blocks.iter().all(panics_later));
+    if starts == verdict.starts() {
+        return None;
+    }
+    let words: Vec<String> = blocks
+        .iter()
+        .map(|b| format!("{}: {}", b["code"], b["message"]))
+        .collect();
+    Some(format!("tmkms {verdict}, and check says {words:?}"))
+}
+
+#[test]
+fn check_says_of_every_config_what_each_tmkms_did() {
+    let configs = corpus::configs();
+    let recorded = corpus::recorded();
+    assert!(configs.len() >= 120, "{}", configs.len());
+    let names = |map: Vec<&String>| map.into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        names(configs.keys().collect()),
+        names(recorded.keys().collect())
+    );
+    let mut wrong = String::new();
+    for (at, version) in VERSIONS.iter().enumerate() {
+        let rows = check(version, &configs);
+        for (name, row) in &rows {
+            if let Some(how) = differs(row, recorded[name][at]) {
+                writeln!(wrong, "{version} {name}: {how}").unwrap();
+            }
+        }
+        assert_eq!(rows.len(), configs.len());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
