@@ -22,7 +22,7 @@ use anyhow::Result;
 use admission::Admitted;
 use lane::{At, Progress};
 use sessions::Sessions;
-use watch::{LOOK_AGAIN, PATIENCE, STATE_WITHIN};
+use watch::{Again, LOOK_AGAIN, LOOK_LATER, PATIENCE, STATE_WITHIN};
 
 use crate::host::{Host, Ticket};
 use crate::inventory::RunState;
@@ -296,7 +296,7 @@ impl Run<'_> {
                     until: now + soak,
                     latest: now + STATE_WITHIN,
                     run,
-                    patience: now + PATIENCE,
+                    patience: *lane.patience.get_or_insert(now + PATIENCE),
                 };
             }
             Err(error) => self.failed(lane, step, format!("{error:#}"), failures)?,
@@ -316,7 +316,9 @@ impl Run<'_> {
             At::Held { until } | At::Watching { until, .. } => Some(*until),
             At::Next | At::Over => None,
         });
+        // A signal is seen within a second.
         let within = next.chain(held).min().unwrap_or(now).saturating_sub(now);
+        let within = within.min(Duration::from_secs(1));
         let mut ended = self.host.services.next_end(within)?;
         let any = ended.is_some();
         // What has come in by now shares one fsync.
@@ -355,8 +357,8 @@ impl Run<'_> {
                     },
                     Some(step),
                 ) if now >= *until => {
-                    let (latest, patience) = (*latest, *patience);
-                    if now < latest && self.comes_up(step, run)? {
+                    let (latest, patience, before) = (*latest, *patience, run.clone());
+                    if now < latest && self.comes_up(step, run).unwrap_or(false) {
                         lane.at = At::Watching {
                             until: now + LOOK_AGAIN,
                             latest,
@@ -367,8 +369,9 @@ impl Run<'_> {
                     }
                     match self.watched(step, run)? {
                         None => self.done(lane, step, false)?,
-                        Some(error) => match self.without_session(step, patience)? {
-                            Some(at) => lane.at = at,
+                        Some(error) => match self.without_session(step, &before, patience) {
+                            Some(Again::Watch(at)) => lane.at = at,
+                            Some(Again::Start) => lane.back_to_heights(now + LOOK_LATER),
                             None => self.failed(lane, step, error, failures)?,
                         },
                     }

@@ -213,6 +213,10 @@ impl Code {
                 | Code::PasswordFileRefused
                 | Code::IdentityKey
                 | Code::StateHook
+                | Code::AccessDenied
+                | Code::KeyUnfit
+                | Code::HsmRefused
+                | Code::HsmKeyUnfit
                 | Code::HsmSerial
         )
     }

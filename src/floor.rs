@@ -143,6 +143,9 @@ fn insert(
     kind: impl Fn(&Action) -> bool,
     because: &str,
 ) {
+    if actions.is_empty() {
+        return;
+    }
     let Some(Lane { steps, .. }) = program.lanes.iter_mut().find(|l| l.signer == signer) else {
         return;
     };
@@ -150,7 +153,7 @@ fn insert(
     let checks = steps
         .iter()
         .position(|step| matches!(step.action, Action::CheckHeights { .. }));
-    let Some(at) = checks.filter(|_| !actions.is_empty()) else {
+    let Some(at) = checks else {
         return;
     };
     let new = actions.into_iter().enumerate().map(|(n, action)| Step {

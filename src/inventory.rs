@@ -1,6 +1,7 @@
 //! What was observed on a host, and when: plain data, from which everything else is decided.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,7 @@ impl Signer {
 }
 
 /// A service unit as systemd means it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Unit {
     pub name: UnitName,
     /// Where its text lies.
@@ -105,6 +106,18 @@ pub struct Unit {
     /// Its fence's marker is there, and the manager doesn't heed it.
     pub unheeded: bool,
     pub run: RunState,
+}
+
+/// Its texts and variables may hold passwords (rule S11).
+impl fmt::Debug for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unit")
+            .field("name", &self.name)
+            .field("fragment", &self.fragment)
+            .field("drop_ins", &self.drop_ins)
+            .field("run", &self.run)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A unit that pulls another one in, by a text or a link that kmsctl doesn't change.
@@ -205,13 +218,22 @@ pub struct FileFacts {
 }
 
 /// A config and its reading.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConfigFile {
     pub path: PathBuf,
     /// Its folder, without any link in the path: where a file beside it is written.
     pub folder: PathBuf,
     pub text: String,
     pub view: Config,
+}
+
+/// Its text may hold a password (rule S11).
+impl fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ConfigFile {

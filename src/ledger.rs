@@ -99,9 +99,11 @@ impl Ledger {
             .steps()
             .map(|s| (&s.id, &s.action))
             .collect();
+        let mut intended = BTreeSet::new();
         for record in &journal.records {
             match record {
                 Record::Intent { step } => {
+                    intended.insert(step);
                     if let Some(action) = actions.get(step) {
                         self.intended(action, &journal.plan);
                     }
@@ -114,7 +116,12 @@ impl Ledger {
                         self.written.remove(&ManagedPath::fence(unit));
                     }
                     Some(Action::LayFloor { floor, .. }) => self.saw(floor.path(), floor.state()),
-                    Some(Action::WithdrawFloor { floor }) if !already => self.forget(floor),
+                    // It may have been taken away right before a death.
+                    Some(Action::WithdrawFloor { floor })
+                        if !already || intended.contains(step) =>
+                    {
+                        self.forget(floor);
+                    }
                     // One that wasn't empty was left, and is still ours.
                     Some(Action::RemoveFolder { path }) if !already => {
                         self.written.remove(path);
@@ -203,7 +210,9 @@ impl Ledger {
 
     /// A floor was taken away, on which nothing was signed.
     pub fn forget(&mut self, floor: &Floor) {
-        self.heights.remove(floor.path());
+        if self.highest(floor.path()) == Some(floor.state()) {
+            self.heights.remove(floor.path());
+        }
     }
 
     /// The highest point ever journalled for a state file.

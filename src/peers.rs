@@ -109,7 +109,9 @@ pub fn ask(peers: &[Peer], now: jiff::Timestamp) -> Peers {
             Ok(answer) => said.answers.push((peer.name.clone(), answer)),
             Err(e) => {
                 let message = format!("peer {} gave no answer that can be used: {e:#}", peer.name);
-                let remedy = format!("see what `{}` prints", peer.command);
+                // The command itself may hold a secret.
+                let remedy =
+                    "see what its command prints, as the command line or kmsctl.toml has it";
                 said.unknown
                     .push(Finding::block(Code::PeerUnknown, message).remedy(remedy));
             }
@@ -163,11 +165,25 @@ fn answer(command: &str) -> Result<Answer> {
     let answer: Answer =
         serde_json::from_slice(&bytes).context("it isn't what `kmsctl status --json` prints")?;
     ensure!(
+        answer.is_plain(),
+        "its answer has control characters in a name"
+    );
+    ensure!(
         answer.format_version == FORMAT_VERSION,
         "its format is {}, and this kmsctl reads format {FORMAT_VERSION}: use the same kmsctl on both",
         answer.format_version
     );
     Ok(answer)
+}
+
+impl Answer {
+    /// Nothing in it moves a terminal's cursor.
+    fn is_plain(&self) -> bool {
+        let plain = |text: &str| !text.chars().any(char::is_control);
+        let chain = |c: &Chain| plain(&c.id) && c.state_file.to_str().is_some_and(plain);
+        let row = |row: &Row| plain(&row.signer) && row.chains.iter().all(chain);
+        plain(&self.host) && self.signers.iter().all(row)
+    }
 }
 
 fn fresh(answer: Answer, now: jiff::Timestamp) -> Result<Answer> {

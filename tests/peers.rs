@@ -72,7 +72,7 @@ fn a_peer_that_cannot_be_asked_stops_the_switch_and_the_going_on() {
     plan(&host, "km2=exit 255").exits(3).says(&[
         "block[peer-unknown]",
         "peer km2 gave no answer that can be used: its command failed",
-        "see what `exit 255` prints",
+        "see what its command prints",
     ]);
     host.kmsctl(&["plan", "--new-chain", "commercio-3"])
         .exits(0);

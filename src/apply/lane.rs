@@ -7,7 +7,7 @@ use tmkms_core::config::KeyRef;
 use super::sessions;
 use crate::host::Ticket;
 use crate::inventory::RunState;
-use crate::plan::program::{Lane, Step};
+use crate::plan::program::{Action, Lane, Step};
 use crate::unit::UnitName;
 
 /// Where a lane stands.
@@ -40,6 +40,8 @@ pub(super) struct Progress<'l> {
     pub(super) steps: &'l [Step],
     pub(super) next: usize,
     pub(super) at: At,
+    /// Until when its device's sessions are waited for, once it was watched.
+    pub(super) patience: Option<Duration>,
 }
 
 impl<'l> Progress<'l> {
@@ -50,6 +52,7 @@ impl<'l> Progress<'l> {
             steps,
             next: 0,
             at: At::Next,
+            patience: None,
         }
     }
 
@@ -58,6 +61,14 @@ impl<'l> Progress<'l> {
             needs: sessions::needs(lane),
             ..Progress::new(Some(&lane.signer), &lane.steps)
         }
+    }
+
+    /// Starts its signer again, a little later: with every look and intent that a start has.
+    pub(super) fn back_to_heights(&mut self, later: Duration) {
+        let heights = |step: &Step| matches!(step.action, Action::CheckHeights { .. });
+        let at = self.steps[..self.next].iter().rposition(heights);
+        self.next = at.unwrap_or(self.next);
+        self.at = At::Held { until: later };
     }
 
     /// Watched lanes leave their place to others: nothing of theirs is dark.

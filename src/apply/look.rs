@@ -239,7 +239,15 @@ impl Run<'_> {
     fn look_at_floor(&self, floor: &Floor) -> Result<Readiness> {
         let path = floor.path();
         let found = match discover::state(&*self.host.files, path) {
-            StateReading::Missing => return Ok(Readiness::Ready),
+            StateReading::Missing => match self.ledger.highest(path) {
+                None => return Ok(Readiness::Ready),
+                Some(known) => {
+                    return Ok(drifted(format!(
+                        "{} is missing, and a journal saw it at {known}: find the file; a floor doesn't replace it",
+                        path.display()
+                    )));
+                }
+            },
             StateReading::Read(state) if state >= floor.state() => return Ok(Readiness::Done),
             StateReading::Read(state) => format!("is at {state}"),
             StateReading::Link => "is a link".into(),

@@ -1,5 +1,6 @@
 //! Watches started units: the same run, no restart, their state files sane; and waits for what only time mends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,7 +11,6 @@ use super::lane::{At, Progress};
 use super::perform::durable;
 use super::{End, Run};
 use crate::discover;
-use crate::host::Job;
 use crate::inventory::{RunState, StateReading};
 use crate::plan::ChainFile;
 use crate::plan::program::{Action, Lane, Step};
@@ -23,6 +23,16 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a device without a free session is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
+/// What is done about a signer that found no session.
+pub(super) enum Again {
+    Watch(At),
+    /// systemd has given up on it.
+    Start,
+}
+
+/// When it is looked at again.
+pub(super) const LOOK_LATER: Duration = Duration::from_secs(2);
+
 impl Run<'_> {
     /// What was watched may have ended again while the others were brought over: then it isn't done.
     pub(super) fn all_up(&mut self, lanes: &[Lane]) -> Result<End> {
@@ -33,8 +43,11 @@ impl Run<'_> {
                 let Action::Watch { unit, .. } = &step.action else {
                     continue;
                 };
-                let run = self.host.services.run_state(unit)?;
-                if let Some(error) = not_running(unit, &run) {
+                let wrong = match self.host.services.run_state(unit) {
+                    Ok(run) => not_running(unit, &run),
+                    Err(e) => Some(format!("{e:#}")),
+                };
+                if let Some(error) = wrong {
                     self.failed(&mut progress, step, error, &mut failures)?;
                 }
             }
@@ -107,38 +120,43 @@ impl Run<'_> {
     }
 
     /// What to do about a watched unit that failed: where all sessions of its device are taken, it is watched again until
-    /// one is free, and started again where systemd has given up on it. That is never a reason to go back.
-    ///
-    /// # Errors
-    /// The service manager can't be asked.
+    /// one is free, and started again where systemd has given up on it. That is never a reason to go back. None where
+    /// something else is wrong, or nothing can be told.
     pub(super) fn without_session(
         &mut self,
         step: &Step,
+        before: &RunState,
         patience: Duration,
-    ) -> Result<Option<At>> {
+    ) -> Option<Again> {
         let now = self.host.clock.elapsed();
         let Action::Watch { unit, .. } = &step.action else {
-            return Ok(None);
+            return None;
         };
-        if now >= patience {
-            return Ok(None);
+        let run = self.host.services.run_state(unit).ok()?;
+        // One that has come up in the meantime is watched to the end of its time.
+        let anew = runs(&run) && run.invocation != before.invocation;
+        let last = match anew {
+            true => patience + self.settings.soak + LOOK_LATER,
+            false => patience,
+        };
+        if now >= last {
+            return None;
         }
-        // What can't be read says nothing of sessions. One that was started again since has logged more.
+        // One that was started again since has logged more.
         let since = self.journal.opened_at();
-        let lines = self.host.processes.last_lines(unit, since, 20);
-        let lines = lines.unwrap_or_default();
+        let lines = self.host.processes.last_lines(unit, since, 20).ok()?;
         if !lines.iter().any(|line| log::is_without_session(line)) {
-            return Ok(None);
+            return None;
         }
-        if !self.host.services.run_state(unit)?.is_up() {
-            self.host.services.begin(&Job::Start(unit.clone()))?;
+        if !run.is_up() {
+            let interrupted = self.interrupt.load(Ordering::Relaxed);
+            return (!interrupted).then_some(Again::Start);
         }
-        let run = self.host.services.run_state(unit)?;
         let soak = match runs(&run) {
             true => self.settings.soak,
-            false => Duration::from_secs(2),
+            false => LOOK_LATER,
         };
-        Ok(Some(At::Watching {
+        Some(Again::Watch(At::Watching {
             until: now + soak,
             latest: now + STATE_WITHIN,
             run,

@@ -59,6 +59,23 @@ pub fn differs(row: &Value, verdict: Verdict) -> Option<String> {
     Some(format!("tmkms {verdict}, and check says {words:?}"))
 }
 
+/// The oracle can't tell: without a validator it starts.
+#[test]
+fn v0_33_is_refused_where_a_validator_makes_it_panic() {
+    let configs: BTreeMap<String, Vec<u8>> = corpus::configs()
+        .into_iter()
+        .filter(|(name, _)| name == "protocol-v0_33")
+        .collect();
+    assert_eq!(configs.len(), 1);
+    for version in ["0.13.1", "0.14.0"] {
+        for (name, row) in check(version, &configs) {
+            assert_eq!(row["starts"], false, "{version} {name}");
+        }
+    }
+    let some = check("0.12.2", &configs);
+    assert!(some.values().any(|row| row["starts"] == true));
+}
+
 #[test]
 fn check_says_of_every_config_what_each_tmkms_did() {
     let configs = corpus::configs();

@@ -78,13 +78,21 @@ pub fn explain(line: &str) -> Option<&'static str> {
     known.map(|(_, meaning)| *meaning)
 }
 
-/// Whether a line may be shown: a parser's error quotes the config's own lines, and so its passwords.
+/// Whether a line may be shown: a parser's error quotes the config's own lines and values, and so its passwords.
 pub fn is_showable(line: &str) -> bool {
     let quoted = line
         .trim_start()
         .trim_start_matches(|c: char| c.is_ascii_digit());
     let lower = line.to_lowercase();
-    let named = ["password", "api_key", "secret"].iter();
+    let named = [
+        "password",
+        "api_key",
+        "secret",
+        "invalid type",
+        "invalid value",
+        "unknown variant",
+    ]
+    .iter();
     !quoted.trim_start().starts_with('|') && !named.into_iter().any(|word| lower.contains(word))
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tmkms_core::log;
 use tmkms_core::state::SignState;
 
 use super::{ApplyArgs, signing};
@@ -24,7 +25,11 @@ use crate::ui::{self, Ui, events};
 
 /// Says how a switch ended, and takes it back where that is right.
 pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &End) -> Outcome {
-    let history = History::read(host)?;
+    let unknown = |e: anyhow::Error| {
+        let why = operation::explain(end);
+        stays(&format!("{why}what is true now can't be told: {e:#}\n"), id)
+    };
+    let history = History::read(host).map_err(unknown)?;
     let Some(journal) = history.get(id) else {
         return Err(anyhow::anyhow!("the journal of operation {id} is gone").into());
     };
@@ -64,7 +69,7 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
         return Err(stays(&why, id));
     }
     // What one signs from here on is seen once it is stopped.
-    let halts = where_new_ones_are(host, plan)?;
+    let halts = where_new_ones_are(host, plan).map_err(unknown)?;
     let signed = signed(host, &history, journal);
     if !signed.is_empty() {
         let why = format!(
@@ -110,7 +115,12 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
             )
         )
     };
-    !interrupted && !failures.is_empty() && failures.iter().all(of_new)
+    // A full device is no reason to go back: the old ones would need its sessions as well.
+    let full = |(_, error): &(StepId, String)| log::is_without_session(error);
+    !interrupted
+        && !failures.is_empty()
+        && failures.iter().all(of_new)
+        && !failures.iter().any(full)
 }
 
 /// The new signers whose state has advanced since their start, in sentences. A chain that keeps its id or isn't moved goes

@@ -71,7 +71,13 @@ pub fn state(
                 None => state,
             }
         }
-        (None, Some(height)) => StateFile::floor(height),
+        (None, Some(height)) if (1..i64::MAX as u64).contains(&height) => StateFile::floor(height),
+        (None, Some(height)) => {
+            return Err(Failure::usage(format!(
+                "--height {height}: a height is from 1 to {}; where nothing was ever signed, say --new-validator",
+                i64::MAX - 1
+            )));
+        }
         (None, None) => StateFile::fresh(),
     };
     free(

@@ -8,6 +8,7 @@ use crate::unit::UnitName;
 /// How many lines are looked at, and how many of them are said.
 const LOOKED_AT: usize = 20;
 const SAID: usize = 3;
+const LONGEST: usize = 200;
 
 /// The last lines of a unit since its operation was opened, each on a line of its own and indented, and what the last of
 /// them that is known means.
@@ -32,6 +33,8 @@ pub fn of(host: &mut Host, unit: &UnitName, since: jiff::Timestamp) -> String {
     let mut out = String::new();
     let shown: Vec<&String> = lines.iter().filter(|l| log::is_showable(l)).collect();
     for line in &shown[shown.len().saturating_sub(SAID)..] {
+        // What is said is journalled, in the room that was allocated.
+        let line: String = line.chars().take(LONGEST).collect();
         out += &format!("\n    it logged: {line}");
     }
     if let Some(meaning) = shown.iter().rev().find_map(|line| log::explain(line)) {
