@@ -234,7 +234,7 @@ fn on(
         Verb::Stage(args) => stage::run(&mut host()?, ui, args),
         Verb::Unstage => unstage::run(&mut host()?, ui),
         Verb::Apply(args) => apply::run(&mut host()?, ui, peers, args),
-        Verb::Rollback(args) => rollback::run(&mut host()?, ui, args),
+        Verb::Rollback(args) => rollback::run(&mut host()?, ui, peers, args),
         Verb::Abandon(args) => abandon::run(&mut host()?, ui, args),
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),

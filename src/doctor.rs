@@ -20,8 +20,9 @@ use crate::finding::{Code, Finding};
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::ledger::Ledger;
+use crate::peers::{Here, Peers};
 use crate::plan::Plan;
-use crate::plan::safety::{self, identity};
+use crate::plan::safety::{self, identity, signs};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -85,6 +86,7 @@ pub fn examine(
     host: &mut Host,
     inventory: &Inventory,
     ledger: &Ledger,
+    asked: &Peers,
     coming: &Coming,
 ) -> Vec<Check> {
     let mut checks = vec![
@@ -94,6 +96,7 @@ pub fn examine(
         files::secrets(host, inventory),
         running::binaries(host, inventory),
         keys(inventory),
+        peers(inventory, asked),
         machine::devices(host, inventory),
         running::validators(host, inventory),
         states(inventory, ledger),
@@ -153,6 +156,29 @@ fn keys(inventory: &Inventory) -> Check {
             "{unknown} of {} keys are told apart by their names alone",
             names.len()
         )),
+    }
+}
+
+/// Rule S1 across hosts.
+fn peers(inventory: &Inventory, asked: &Peers) -> Check {
+    let signers = inventory.current();
+    let signs: Vec<_> = signers.map(|s| (&s.unit.name, signs(s))).collect();
+    let here = Here {
+        host: &inventory.host,
+        keys: &inventory.keys,
+        signs: signs
+            .iter()
+            .flat_map(|(unit, files)| files.iter().map(|file| (*unit, file)))
+            .collect(),
+        one: Vec::new(),
+    };
+    let mut findings = asked.unknown(&inventory.host);
+    findings.extend(asked.sharing(&here));
+    let fine = format!("{} asked, none has a key of this host", asked.asked);
+    let check = Check::of("peers", fine, findings);
+    match asked.asked {
+        0 => check.not("no other host is declared (`--peer`)"),
+        _ => check,
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! A peer that doesn't answer, or not in this form, is unknown; and unknown stops what it was needed for (rule S12).
 
+mod keys;
+
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -16,6 +18,8 @@ use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
 use crate::plan::Height;
 use crate::ui::FORMAT_VERSION;
+
+pub use keys::Here;
 
 /// How long all of them together may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -75,6 +79,7 @@ struct Answer {
 #[derive(Clone, Debug, Deserialize)]
 struct Row {
     signer: String,
+    unit: String,
     retired: bool,
     chains: Vec<Chain>,
 }
@@ -83,9 +88,23 @@ struct Row {
 struct Chain {
     id: String,
     state_file: std::path::PathBuf,
+    /// None of a kmsctl that didn't tell them yet.
+    #[serde(default)]
+    keys: Vec<Key>,
     height: Option<u64>,
     round: Option<u32>,
     step: Option<u8>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Key {
+    /// What that host's config calls it.
+    name: String,
+    /// In hex.
+    public_key: Option<String>,
+    /// Why it isn't known there.
+    #[serde(default)]
+    unknown: Option<String>,
 }
 
 /// Asks all of them at once.
@@ -232,8 +251,8 @@ impl Peers {
         heights
     }
 
-    /// What stands against a move off a chain: peers that are unknown, or whose heights are, or that are this very host.
-    pub fn findings(&self, host: &str, chain: &str) -> Vec<Finding> {
+    /// The peers that are unknown, or that are this very host.
+    pub fn unknown(&self, host: &str) -> Vec<Finding> {
         let mut findings = self.unknown.clone();
         for (peer, answer) in self.answers.iter().filter(|(_, a)| a.host == host) {
             let message = format!(
@@ -243,6 +262,12 @@ impl Peers {
             let remedy = "correct the peer's command";
             findings.push(Finding::block(Code::PeerUnknown, message).remedy(remedy));
         }
+        findings
+    }
+
+    /// What stands against a move off a chain: peers that are unknown, or whose heights are, or that are this very host.
+    pub fn findings(&self, host: &str, chain: &str) -> Vec<Finding> {
+        let mut findings = self.unknown(host);
         for height in self.heights(chain) {
             if height.reading.height().is_none() {
                 let message = format!(
@@ -275,7 +300,7 @@ mod tests {
         ask(&[Peer { name, command }], now())
     }
 
-    const ROW: &str = r#"{"signer":"a","retired":false,"chains":[{"id":"x-1","state_file":"/s","height":7,"round":0,"step":2}]}"#;
+    const ROW: &str = r#"{"signer":"a","unit":"a.service","retired":false,"chains":[{"id":"x-1","state_file":"/s","height":7,"round":0,"step":2}]}"#;
 
     #[test]
     fn an_answer_is_taken_while_it_is_fresh() {

@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::content::Role;
 use crate::finding::{Code, Finding};
 use crate::inventory::{Inventory, Signer};
-use crate::plan::program::Program;
+use crate::paths::ManagedPath;
+use crate::plan::program::{Action, Program, Step, StepId};
 use crate::plan::{ChainFile, Move, Plan, steps};
 use crate::render;
 use crate::unit::UnitName;
@@ -16,6 +17,31 @@ pub fn program(plan: &Plan, inventory: &Inventory) -> Program {
     let up = inventory.signers.iter().filter(|s| s.is_up());
     let running: BTreeSet<UnitName> = up.map(|s| s.unit.name.clone()).collect();
     steps::back(plan, &running)
+}
+
+/// The drop-ins by which a plan's units heed their fences.
+pub fn fences(plan: &Plan) -> impl Iterator<Item = ManagedPath> {
+    let files = plan.moves.iter().flat_map(|m| &m.files);
+    files
+        .filter(|file| file.role == Role::Fence)
+        .map(|file| file.path.clone())
+}
+
+/// Lets a way back begin by writing the fences' drop-ins that are gone: without them a marker keeps nobody from starting,
+/// and systemd, which still knows them, forgets them at its next reload.
+pub fn fence_again(program: &mut Program, plan: &Plan, gone: &BTreeSet<ManagedPath>) {
+    let staged = steps::stage(plan).before;
+    let again = staged.into_iter().filter(|step| match &step.action {
+        Action::MakeFolder { path } => gone.iter().any(|g| g.as_path().starts_with(path.as_path())),
+        Action::Write { path, .. } => gone.contains(path),
+        Action::Reload => !gone.is_empty(),
+        _ => false,
+    });
+    let again = again.map(|step| Step {
+        id: StepId(format!("{}-again", step.id)),
+        ..step
+    });
+    program.before.splice(0..0, again.collect::<Vec<_>>());
 }
 
 /// What forbids going back to the old signers (rule S7, back): they are gone, or their chain id, key, state file or

@@ -14,13 +14,14 @@ use support::{CONFIGS, Host, UNITS};
 
 /// Made up: 32 bytes of 1, in base64.
 const SEED: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 14] = [
     "units",
     "processes",
     "access",
     "secrets",
     "binaries",
     "keys",
+    "peers",
     "devices",
     "validators",
     "states",
@@ -393,15 +394,11 @@ fn the_journal_of_a_unit_that_logs_elsewhere() {
 #[test]
 fn the_coming_plan() {
     let host = sound();
-    // Below --root no binary is asked for its version, which a plan warns of.
     let report = doctor(&host, &["--new-chain", "commercio-3"], 0);
-    finds(
-        &report,
-        "plan",
-        "warn",
-        "version-unknown",
-        &[".cargo/bin/tmkms"],
-    );
+    // Nothing of a folder is executed: what its tmkms is isn't known, and is all there is to say.
+    finds(&report, "plan", "warn", "version-unknown", &["tmkms"]);
+    let findings = check(&report, "plan")["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
     host.write(&format!("{CONFIGS}/tmkms.02.v3.toml"), "somebody's");
     let report = doctor(&host, &["--new-chain", "commercio-3"], 3);
     finds(
@@ -436,4 +433,80 @@ fn the_coming_plan() {
     // No such chain.
     host.kmsctl(&["doctor", "--new-chain", "nowhere-3"])
         .exits(3);
+}
+
+/// Gives one more user rights on a file, as `setfacl -m u:UID:RIGHTS` does.
+fn grant(host: &Host, path: &str, uid: u32, rights: u16) {
+    let entries: [(u16, u16, u32); 5] = [
+        (0x01, 6, u32::MAX),
+        (0x02, rights, uid),
+        (0x04, 0, u32::MAX),
+        (0x10, 7, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let (name, flags) = ("system.posix_acl_access", rustix::fs::XattrFlags::empty());
+    rustix::fs::setxattr(host.path(path), name, &list, flags)
+        .expect("the temporary folder's filesystem keeps access control lists");
+}
+
+#[test]
+fn access_control_lists_of_a_real_filesystem() {
+    let host = sound();
+    accounts(&host, 3999);
+    // Not by its group either.
+    let groups = host.read("etc/passwd");
+    let gid = rustix::process::getgid().as_raw();
+    host.write(
+        "etc/passwd",
+        &groups.replace(&format!(":{gid}::"), ":3999::"),
+    );
+    host.write("etc/group", "kms:x:3999:\n");
+    for folder in [
+        "",
+        "data_tmkms",
+        "data_tmkms/tmkms",
+        "data_tmkms/tmkms/kms",
+        CONFIGS,
+    ] {
+        fs::set_permissions(host.path(folder), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let config = format!("{CONFIGS}/tmkms.02.toml");
+    fs::set_permissions(host.path(&config), fs::Permissions::from_mode(0o600)).unwrap();
+    let denied = |host: &Host, code| {
+        let report = doctor(host, &[], code);
+        let access = check(&report, "access")["findings"].as_array().unwrap();
+        let mut about = access
+            .iter()
+            .filter(|f| f["path"] == format!("/{config}") && f["code"] == "access-denied");
+        about.next().map(Value::to_string)
+    };
+    assert!(denied(&host, 3).unwrap().contains("chown tmkms"));
+    grant(&host, &config, 3999, 4);
+    assert_eq!(denied(&host, 0), None, "the list lets it read");
+    grant(&host, &config, 3999, 0);
+    let still = denied(&host, 3).unwrap();
+    assert!(
+        still.contains(&format!("`setfacl -m u:tmkms:r /{config}`")),
+        "{still}"
+    );
+    grant(&host, &config, 3998, 4);
+    assert!(denied(&host, 3).is_some(), "it is another's right");
+    // A key that the list shows to a second user is exposed.
+    let key = format!("{CONFIGS}/secret_connection01.key");
+    host.write(&key, SEED);
+    fs::set_permissions(host.path(&key), fs::Permissions::from_mode(0o600)).unwrap();
+    let exposed = |report: &Value| {
+        check(report, "secrets")
+            .to_string()
+            .contains("secret-exposed")
+    };
+    assert!(!exposed(&doctor(&host, &[], 3)));
+    grant(&host, &key, 3997, 4);
+    assert!(exposed(&doctor(&host, &[], 3)));
 }

@@ -178,3 +178,45 @@ fn times_are_written_as_people_write_them() {
     }
     assert!(host.path(&format!("{CONFIGS}/tmkms.01.toml")).is_file());
 }
+
+#[test]
+fn a_way_back_fences_again_what_lost_its_drop_ins() {
+    for reloaded in [false, true] {
+        let host = failing(r#"{"tmkms-02.v3.service":{"start":"failed"}}"#);
+        host.kmsctl(&["apply", "--yes", "--no-auto-rollback"])
+            .exits(5);
+        let drop_ins: Vec<_> = host
+            .tree()
+            .into_keys()
+            .map(|path| path.to_string_lossy().into_owned())
+            .filter(|path| path.ends_with("/zz-kmsctl.conf"))
+            .collect();
+        assert_eq!(drop_ins.len(), 6, "{drop_ins:?}");
+        let content: Vec<String> = drop_ins.iter().map(|path| host.read(path)).collect();
+        drop_ins.iter().for_each(|path| host.remove(path));
+        if reloaded {
+            // systemd has forgotten them as well.
+            host.edit("run/kmsctl/services.json", "\"loaded\"", "\"forgotten\"");
+        }
+        let dry = host.kmsctl(&["rollback", "--dry-run"]).exits(0);
+        dry.says(&["zz-kmsctl.conf"]);
+        host.kmsctl(&["rollback", "--yes"]).exits(0);
+        assert_eq!(running(&host), OLD);
+        for (path, text) in drop_ins.iter().zip(&content) {
+            assert_eq!(&host.read(path), text, "{path}");
+        }
+        let status = host.json(&["status", "--json"]);
+        for row in status["signers"].as_array().unwrap() {
+            let fence = match row["retired"].as_bool().unwrap() {
+                true => "closed",
+                false => "open",
+            };
+            assert_eq!(row["fence"], fence, "{row}");
+        }
+        // Nothing to mend: nothing is said of it.
+        host.remove("run/kmsctl/faults.json");
+        host.kmsctl(&["apply", "--yes"]).exits(0);
+        let dry = host.kmsctl(&["rollback", "--dry-run"]).exits(0);
+        assert!(!dry.all().contains("zz-kmsctl.conf"), "{}", dry.all());
+    }
+}

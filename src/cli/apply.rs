@@ -24,7 +24,7 @@ use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
-use crate::peers::{Peer, Peers, ask};
+use crate::peers::{Here, Peer, Peers, ask};
 use crate::plan::halt::Leaving;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
@@ -283,12 +283,12 @@ fn go_on(
             open.operation, open.verb, plan.id
         )));
     }
-    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = operation::with_devices(host)?;
     let ledger = Ledger::of(&history.0);
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
     if !args.halt.waits() {
         let peers = ask(peers, host.clock.now());
-        findings.extend(laggards(&inventory, plan, args.max_spread, &peers));
+        findings.extend(across_hosts(&inventory, plan, args.max_spread, &peers));
     }
     findings.extend(crate::rollback::changed(plan, &inventory));
     let programs = plan.moves.iter().map(|m| &m.new_program);
@@ -319,9 +319,9 @@ fn go_on(
     halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
     args.lay_floors(host, ui, plan, &leaving, &mut program)?;
     if args.halt.waits() {
-        inventory = discover::inventory(host, Versions::Skip)?;
+        inventory = operation::with_devices(host)?;
         let peers = ask(peers, host.clock.now());
-        let findings = laggards(&inventory, plan, args.max_spread, &peers);
+        let findings = across_hosts(&inventory, plan, args.max_spread, &peers);
         operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
     }
     let known = safety::known(&inventory, &plan.moves);
@@ -384,8 +384,8 @@ fn forward(open: &Journal, inventory: &Inventory) -> Program {
     program
 }
 
-/// The spread among the signers that still run on the old chain, here and on the peers.
-fn laggards(
+/// The spread among the signers that still run on the old chain, here and on the peers, and keys that peers use.
+fn across_hosts(
     inventory: &Inventory,
     plan: &Plan,
     max_spread: Option<u64>,
@@ -402,6 +402,8 @@ fn laggards(
     let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
     heights.extend(peers.heights(from.as_str()));
     let mut findings = peers.findings(&inventory.host, from.as_str());
+    let here = Here::of(&inventory.host, &inventory.keys, &plan.moves);
+    findings.extend(peers.sharing(&here));
     findings.extend(safety::laggards(
         &heights,
         from.as_str(),

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
-use crate::peers::{Peer, ask};
+use crate::peers::{Peer, Peers, ask};
 use crate::plan::{Plan, Request};
 use crate::ui::doctor::{Report, text};
 use crate::ui::{FORMAT_VERSION, Ui};
@@ -30,8 +30,9 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &DoctorArgs) -> Outcom
     discover::devices(host, &mut inventory);
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
-    let coming = coming(host, &inventory, peers, args)?;
-    let checks = doctor::examine(host, &inventory, &ledger, &coming);
+    let peers = ask(peers, host.clock.now());
+    let coming = coming(host, &inventory, &peers, args)?;
+    let checks = doctor::examine(host, &inventory, &ledger, &peers, &coming);
     let report = Report {
         format_version: FORMAT_VERSION,
         host: inventory.host.clone(),
@@ -53,7 +54,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &DoctorArgs) -> Outcom
 fn coming(
     host: &mut Host,
     inventory: &Inventory,
-    peers: &[Peer],
+    peers: &Peers,
     args: &DoctorArgs,
 ) -> Result<Coming, Failure> {
     let request = match &args.new_chain {
@@ -69,15 +70,13 @@ fn coming(
             }
         },
     };
-    Ok(
-        match plan::of(host, inventory, &request, &ask(peers, host.clock.now())) {
-            Ok(plan) if plan.moves.is_empty() => Coming::None(format!(
-                "every signer of {} is there already",
-                request.new_chain
-            )),
-            Ok(plan) => Coming::Planned(Box::new(plan)),
-            Err(failure) if args.new_chain.is_some() => return Err(failure),
-            Err(failure) => Coming::None(format!("{:#}", failure.error)),
-        },
-    )
+    Ok(match plan::of(host, inventory, &request, peers) {
+        Ok(plan) if plan.moves.is_empty() => Coming::None(format!(
+            "every signer of {} is there already",
+            request.new_chain
+        )),
+        Ok(plan) => Coming::Planned(Box::new(plan)),
+        Err(failure) if args.new_chain.is_some() => return Err(failure),
+        Err(failure) => Coming::None(format!("{:#}", failure.error)),
+    })
 }

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::plan;
 use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
+use crate::discover::{self, Versions};
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
@@ -173,6 +174,19 @@ fn difference(out: &mut String, then: &Move, now: &Move) {
             format_args!("{}: was enabled by {then}, and is by {at}", now.old),
         );
     }
+}
+
+/// The host as going on and going back see it: with the public halves of keys in YubiHSMs, since two names may mean one
+/// key. That costs a session for a moment, and [`LIMIT`](crate::host::hsm::LIMIT) where a connector hangs.
+///
+/// What else a device says isn't judged again: a signer that couldn't use it fails its start, which is watched.
+///
+/// # Errors
+/// The host can't be asked.
+pub fn with_devices(host: &mut Host) -> Result<Inventory> {
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    discover::devices(host, &mut inventory);
+    Ok(inventory)
 }
 
 /// Takes the host for this process.

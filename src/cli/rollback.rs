@@ -3,13 +3,14 @@
 use clap::Args;
 
 use super::watch::Watch;
-use super::way_back::{self, Way};
+use super::way_back::{self, Asks, Way};
 use super::{halt, operation};
 use crate::apply::End;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId, Verb};
+use crate::peers::{Peer, ask};
 use crate::plan::halt::leaving;
 use crate::plan::safety::Side;
 use crate::ui::{self, Ui, dry_run, events};
@@ -26,7 +27,7 @@ pub struct RollbackArgs {
     watch: Watch,
 }
 
-pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
+pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     let open = history.open();
@@ -39,15 +40,18 @@ pub fn run(host: &mut Host, ui: Ui, args: &RollbackArgs) -> Outcome {
         }
     };
     let plan = &undone.plan;
+    let peers = ask(peers, host.clock.now());
     let way = Way {
         plan,
         undone: undone.operation,
         resumed,
+        asks: Asks::All(&peers),
     };
     let look = way_back::look(host, &way, &history)?;
     look.judge(ui)?;
     if args.dry_run {
-        return dry_run::show(ui, Verb::Rollback, plan, &way.program(&look.inventory));
+        let program = way.program(&*host.files, &look.inventory)?;
+        return dry_run::show(ui, Verb::Rollback, plan, &program);
     }
     if !ui.yes && !ui.json {
         ui.note(operation::standing(plan, &look.inventory).trim_end());

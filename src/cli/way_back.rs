@@ -1,4 +1,12 @@
 //! The way back as an operation of its own: looked at, judged, gone. Asked for by hand, or by a switch that failed.
+//!
+//! By hand, peers and devices are asked as for a plan, so that rule S1 is judged by public keys. One that follows a failed
+//! switch begins while signers are dark, minutes after the switch asked them about the same keys on both chains: it asks
+//! nobody again.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
 
 use super::operation::{self, Task};
 use crate::apply::{End, Settings};
@@ -6,11 +14,12 @@ use crate::discover::{self, Versions};
 use crate::exit::Failure;
 use crate::finding::Finding;
 use crate::floor;
-use crate::host::Host;
+use crate::host::{Files, Host};
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
+use crate::peers::{Here, Peers};
 use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
@@ -24,6 +33,14 @@ pub struct Way<'a> {
     pub undone: OperationId,
     /// A way back that was interrupted, and is gone on with.
     pub resumed: Option<&'a Journal>,
+    pub asks: Asks<'a>,
+}
+
+/// Who is asked about keys.
+pub enum Asks<'a> {
+    /// The devices, and the peers, which have been.
+    All(&'a Peers),
+    Nobody,
 }
 
 /// What was seen before it.
@@ -50,13 +67,21 @@ impl Look {
 pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, Failure> {
     let plan = way.plan;
     let ledger = Ledger::of(&history.0);
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let inventory = match way.asks {
+        Asks::All(_) => operation::with_devices(host)?,
+        Asks::Nobody => discover::inventory(host, Versions::Skip)?,
+    };
     let mut findings = rollback::against(plan, &inventory);
     findings.extend(rollback::changed(plan, &inventory));
     let starting = plan.moves.iter().filter(|m| m.start);
     let programs = starting.map(|m| &m.old_program);
     findings.extend(operation::binaries(plan, &*host.files, programs));
     findings.extend(safety::against(&inventory, &ledger, &plan.moves, Side::Old));
+    if let Asks::All(peers) = way.asks {
+        findings.extend(peers.unknown(&inventory.host));
+        let here = Here::of(&inventory.host, &inventory.keys, &plan.moves);
+        findings.extend(peers.sharing(&here));
+    }
     for moving in &plan.moves {
         for file in moving.old_chains() {
             let path = &file.state_file;
@@ -73,7 +98,10 @@ pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, F
 
 impl Way<'_> {
     /// What is performed.
-    pub fn program(&self, inventory: &Inventory) -> Program {
+    ///
+    /// # Errors
+    /// A fence's drop-in can't be looked at.
+    pub fn program(&self, files: &dyn Files, inventory: &Inventory) -> Result<Program> {
         let program = match self.resumed {
             Some(open) => {
                 let program = open.program.clone();
@@ -83,7 +111,19 @@ impl Way<'_> {
             }
             None => rollback::program(self.plan, inventory),
         };
-        operation::not_recorded_twice(program, inventory)
+        let mut program = operation::not_recorded_twice(program, inventory);
+        let mut gone = BTreeSet::new();
+        for path in rollback::fences(self.plan) {
+            let entry = files.entry(path.as_path());
+            if entry
+                .with_context(|| format!("looking at {path}"))?
+                .is_none()
+            {
+                gone.insert(path);
+            }
+        }
+        rollback::fence_again(&mut program, self.plan, &gone);
+        Ok(program)
     }
 }
 
@@ -101,7 +141,7 @@ pub fn go(
     settings: Settings,
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
-    let mut program = way.program(&look.inventory);
+    let mut program = way.program(&*host.files, &look.inventory)?;
     guard(&mut program, halts);
     if let Some(undone) = history.get(way.undone) {
         floor::withdraw(&mut program, &undone.program);

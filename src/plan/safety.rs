@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use tmkms_core::protocol::TmkmsVersion;
 
 pub use binaries::spoken;
+pub use keys::signs;
 pub use states::startable;
 
 use super::decide::Draft;
@@ -26,7 +27,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
 use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
-use crate::peers::Peers;
+use crate::peers::{Here, Peers};
 use crate::unit::UnitName;
 
 /// What stands where a plan wants to write, and what its new state files say.
@@ -115,6 +116,8 @@ pub fn judge(
         heights.extend(peers.heights(from.as_str()));
         findings.extend(laggards(&heights, from.as_str(), request.max_spread));
         findings.extend(peers.findings(&inventory.host, from.as_str()));
+        let here = Here::of(&inventory.host, &inventory.keys, &draft.moves);
+        findings.extend(peers.sharing(&here));
         if peers.asked == 0 {
             let message = "that no other host signs with these keys is not checked";
             let remedy = "declare your other hosts (--peer), or compare `kmsctl heights` with them before `apply`";

@@ -175,6 +175,7 @@ fn take_back(
         plan,
         undone: journal.operation,
         resumed: None,
+        asks: way_back::Asks::Nobody,
     };
     let settings = args.watch.settings();
     let back = way_back::look(host, &way, history).and_then(|look| {
