@@ -16,6 +16,7 @@ use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::finding::Code;
 use crate::host::Host;
+use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
 use crate::peers::{self, Peer, Peers};
@@ -117,8 +118,8 @@ pub const CURRENT: &str = "plan.json";
 pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome {
     let request = args.request(host)?;
     let peers = peers::ask(peers, host.clock.now());
-    let plan = make(host, &request, &peers)?;
     let history = History::read(host)?;
+    let (plan, _) = make(host, &request, &peers, &history)?;
     let open = history.open().filter(|j| j.switched());
     let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
     if let Some(path) = &args.out {
@@ -163,14 +164,18 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome 
     })
 }
 
-/// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
-pub fn make(host: &mut Host, request: &Request, peers: &Peers) -> Result<Plan, Failure> {
+/// Looks at the host and plans, and says what was seen: the same for `plan` and for the check that `stage` and `apply`
+/// begin with.
+pub fn make(
+    host: &mut Host,
+    request: &Request,
+    peers: &Peers,
+    history: &History,
+) -> Result<(Plan, Inventory), Failure> {
     let inventory = discover::inventory(host, Versions::Ask)?;
-    let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(&inventory, request).map_err(Failure::refused)?;
     let around = discover::surroundings(host, &inventory, request, &draft.moves)?;
-    Ok(safety::judge(
-        &inventory, request, draft, &around, &ledger, peers,
-    ))
+    let plan = safety::judge(&inventory, request, draft, &around, &ledger, peers);
+    Ok((plan, inventory))
 }
