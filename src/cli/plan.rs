@@ -121,7 +121,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome 
     let history = History::read(host)?;
     let (plan, _) = make(host, &request, &peers, &history)?;
     let open = history.open().filter(|j| j.switched());
-    let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
+    let bytes = serde_json::to_vec(&plan).context("writing the plan")?;
     if let Some(path) = &args.out {
         let kind = Kind {
             name: "plan",
