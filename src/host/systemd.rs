@@ -324,10 +324,13 @@ async fn ask(
     Ok((property.1.to_owned(), value))
 }
 
+/// A question on its way, and its answer once it is there.
+type Asked<F> = (Pin<Box<F>>, Option<<F as Future>::Output>);
+
 /// The answers to questions that are all asked before the first answer is waited for.
 async fn together<F: Future>(questions: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let questions = questions.into_iter();
-    let mut asked: Vec<(Pin<Box<F>>, Option<F::Output>)> = questions
+    let mut asked: Vec<Asked<F>> = questions
         .map(|question| (Box::pin(question), None))
         .collect();
     std::future::poll_fn(|context| {
