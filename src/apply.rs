@@ -288,7 +288,7 @@ impl Run<'_> {
             }
             Ok(Begun::Watching(run)) => {
                 // One that doesn't run is judged at once.
-                let soak = match watch::runs(&run) {
+                let soak = match run.activity().runs() {
                     true => self.settings.soak,
                     false => Duration::ZERO,
                 };

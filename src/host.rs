@@ -23,7 +23,7 @@ use tmkms_core::protocol::TmkmsVersion;
 
 use crate::content::Fingerprint;
 use crate::floor::Floor;
-use crate::inventory::{Connection, FileFacts, RunState, SignerProcess};
+use crate::inventory::{Activity, Connection, FileFacts, RunState, SignerProcess};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 use crate::unit::effective::EnvironmentFile;
@@ -241,6 +241,20 @@ pub trait Services {
     /// The instances of a template that the manager has loaded, running ones among them.
     fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>>;
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;
+    /// The run states of many units, in their order.
+    fn run_states(&mut self, units: &[UnitName]) -> Vec<Result<RunState>> {
+        units.iter().map(|unit| self.run_state(unit)).collect()
+    }
+    /// Only whether units run, in their order: asked far more often than the rest, while signers are dark.
+    fn activities(&mut self, units: &[UnitName]) -> Result<Vec<Activity>> {
+        let states = units.iter().map(|unit| self.run_state(unit));
+        states.map(|run| Ok(run?.activity())).collect()
+    }
+    /// The paths whose existence bars each unit's start, as the manager has loaded it.
+    fn barred_by(&mut self, units: &[UnitName]) -> Vec<Result<Vec<PathBuf>>> {
+        let views = self.views(units).into_iter();
+        views.map(|view| Ok(view?.barred_by)).collect()
+    }
     fn begin(&mut self, job: &Job) -> Result<Ticket>;
     /// The next job that ended, or `None` when none did in time.
     fn next_end(&mut self, within: Duration) -> Result<Option<JobEnd>>;

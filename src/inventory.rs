@@ -185,6 +185,27 @@ impl Unit {
     }
 }
 
+/// Whether a unit runs, in systemd's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
+    pub active: String,
+    /// `running`, `dead`, `auto-restart`, …
+    pub sub: String,
+}
+
+impl Activity {
+    /// Running, or on its way there: a unit between two automatic restarts counts as up.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.active.as_str(), "inactive" | "failed" | "")
+    }
+
+    /// Its process runs.
+    pub fn runs(&self) -> bool {
+        self.active == "active" && self.sub == "running"
+    }
+}
+
 /// What systemd says of a unit's run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
@@ -202,9 +223,16 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Running, or on its way there: a unit between two automatic restarts counts as up.
+    pub fn activity(&self) -> Activity {
+        Activity {
+            active: self.active.clone(),
+            sub: self.sub.clone(),
+        }
+    }
+
+    /// As [`Activity::is_up`].
     pub fn is_up(&self) -> bool {
-        !matches!(self.active.as_str(), "inactive" | "failed" | "")
+        self.activity().is_up()
     }
 }
 

@@ -134,13 +134,18 @@ impl Ledger {
                 _ => {}
             }
         }
-        for height in &journal.plan.observed.heights {
+        self.opened(&journal.plan);
+        if journal.switched() {
+            self.used(journal);
+        }
+    }
+
+    /// An operation of a plan was opened: what the plan saw is known.
+    pub fn opened(&mut self, plan: &Plan) {
+        for height in &plan.observed.heights {
             if let Some(state) = height.reading.height() {
                 self.saw(&height.state_file, state);
             }
-        }
-        if journal.switched() {
-            self.used(journal);
         }
     }
 

@@ -183,7 +183,7 @@ fn a_saved_plan_of_a_newer_format_or_changed_by_hand() {
     let saved = host.read("var/lib/kmsctl/plan.json");
     host.write(
         "var/lib/kmsctl/plan.json",
-        &saved.replacen("\"format_version\": 1", "\"format_version\": 2", 1),
+        &saved.replacen("\"format_version\":1", "\"format_version\":2", 1),
     );
     host.kmsctl(&["apply", "--yes"])
         .exits(1)

@@ -11,7 +11,7 @@ use crate::content::{Content, Role};
 use crate::discover;
 use crate::floor::Floor;
 use crate::host::{Entry, Files};
-use crate::inventory::{SignerProcess, StateReading};
+use crate::inventory::{Activity, SignerProcess, StateReading};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::plan::ChainFile;
 use crate::plan::halt::Stood;
@@ -76,7 +76,7 @@ impl Run<'_> {
             }
             Action::Disable { links, .. } => Ok(ready_unless(existing(files, links)? == 0)),
             Action::SetLink { link, from, to } => look_at_link(files, link, from, to),
-            Action::Stop { unit } => Ok(ready_unless(!self.host.services.run_state(unit)?.is_up())),
+            Action::Stop { unit } => Ok(ready_unless(!self.activity(unit)?.is_up())),
             Action::CheckFenced { units } => self.look_at_fence(units),
             Action::ProveStopped { unit } => self.look_at_stopped(unit),
             Action::Record { .. } | Action::Watch { .. } => Ok(Readiness::Ready),
@@ -93,20 +93,23 @@ impl Run<'_> {
                 _ => Readiness::Done,
             }),
             Action::CheckHalted { files } => Ok(self.look_at_halt(files)),
-            Action::Start { unit } => {
-                let run = self.host.services.run_state(unit)?;
-                Ok(ready_unless(run.active == "active" && run.sub == "running"))
-            }
+            Action::Start { unit } => Ok(ready_unless(self.activity(unit)?.runs())),
         }
+    }
+
+    fn activity(&mut self, unit: &UnitName) -> Result<Activity> {
+        let units = std::slice::from_ref(unit);
+        let answer = self.host.services.activities(units)?.pop();
+        answer.with_context(|| format!("systemd says nothing of {unit}"))
     }
 
     /// What the manager has loaded, not what lies on disk.
     fn look_at_fence(&mut self, units: &[UnitName]) -> Result<Readiness> {
-        let views = self.host.services.views(units);
-        for (unit, view) in units.iter().zip(views) {
+        let answers = self.host.services.barred_by(units);
+        for (unit, barred_by) in units.iter().zip(answers) {
             let marker = ManagedPath::fence(unit);
-            let view = match view {
-                Ok(view) => view,
+            let barred_by = match barred_by {
+                Ok(paths) => paths,
                 Err(e) if self.is_gone(unit)? => {
                     // What the manager doesn't have can't be started by anything.
                     drop(e);
@@ -114,7 +117,7 @@ impl Run<'_> {
                 }
                 Err(e) => return Err(e),
             };
-            if !view.barred_by.iter().any(|path| path == marker.as_path()) {
+            if !barred_by.iter().any(|path| path == marker.as_path()) {
                 return Ok(drifted(format!(
                     "systemd doesn't heed {marker}: no assertion of {unit} names it; look for a drop-in that takes \
                      {} back (`systemctl cat {unit}`)",
@@ -189,10 +192,10 @@ impl Run<'_> {
         let units = seen.iter().filter_map(unit);
         let units: BTreeSet<UnitName> = units.filter(|u| self.known.contains_key(u)).collect();
         let units: Vec<UnitName> = units.into_iter().collect();
-        let views = self.host.services.views(&units);
-        for (unit, view) in units.into_iter().zip(views) {
+        let states = self.host.services.run_states(&units);
+        for (unit, run) in units.into_iter().zip(states) {
             // One that can't be looked at now is looked at again where it counts.
-            let run = view.map(|view| view.run).unwrap_or_default();
+            let run = run.unwrap_or_default();
             if seen.iter().any(|process| process.pid == run.main_pid) {
                 self.proven.insert((run.main_pid, unit));
             }

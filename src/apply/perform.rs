@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tmkms_core::state::SignState;
 
-use super::watch::runs;
 use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
@@ -99,7 +98,7 @@ impl Run<'_> {
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
                 let run = self.host.services.run_state(unit)?;
-                if runs(&run) {
+                if run.activity().runs() {
                     // The next signer's proof needn't ask again, while that one is dark.
                     self.proven.insert((run.main_pid, unit.clone()));
                 }

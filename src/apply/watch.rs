@@ -11,7 +11,7 @@ use super::lane::{At, Progress};
 use super::perform::durable;
 use super::{End, Run};
 use crate::discover;
-use crate::inventory::{RunState, StateReading};
+use crate::inventory::{Activity, RunState, StateReading};
 use crate::plan::ChainFile;
 use crate::plan::program::{Action, Lane, Step};
 use crate::unit::UnitName;
@@ -37,19 +37,27 @@ impl Run<'_> {
     /// What was watched may have ended again while the others were brought over: then it isn't done.
     pub(super) fn all_up(&mut self, lanes: &[Lane]) -> Result<End> {
         let mut failures = Vec::new();
-        for lane in lanes {
-            let mut progress = Progress::new(Some(&lane.signer), &lane.steps);
-            for step in &lane.steps {
-                let Action::Watch { unit, .. } = &step.action else {
-                    continue;
-                };
-                let wrong = match self.host.services.run_state(unit) {
-                    Ok(run) => not_running(unit, &run),
-                    Err(e) => Some(format!("{e:#}")),
-                };
-                if let Some(error) = wrong {
-                    self.failed(&mut progress, step, error, &mut failures)?;
-                }
+        let steps = lanes
+            .iter()
+            .flat_map(|l| l.steps.iter().map(move |s| (l, s)));
+        let watched = steps.filter_map(|(lane, step)| match &step.action {
+            Action::Watch { unit, .. } => Some((lane, step, unit)),
+            _ => None,
+        });
+        let watched: Vec<(&Lane, &Step, &UnitName)> = watched.collect();
+        let units: Vec<UnitName> = watched.iter().map(|(_, _, unit)| (*unit).clone()).collect();
+        let now = match self.host.services.activities(&units) {
+            Ok(now) => now.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(e) => units.iter().map(|_| Err(format!("{e:#}"))).collect(),
+        };
+        for ((lane, step, unit), activity) in watched.into_iter().zip(now) {
+            let wrong = match activity {
+                Ok(activity) => not_running(unit, &activity),
+                Err(unknown) => Some(unknown),
+            };
+            if let Some(error) = wrong {
+                let mut progress = Progress::new(Some(&lane.signer), &lane.steps);
+                self.failed(&mut progress, step, error, &mut failures)?;
             }
         }
         if failures.is_empty() {
@@ -75,7 +83,7 @@ impl Run<'_> {
             return Ok(false);
         }
         let run = self.host.services.run_state(unit)?;
-        Ok(run == *before && not_running(unit, &run).is_none())
+        Ok(run == *before && not_running(unit, &run.activity()).is_none())
     }
 
     /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
@@ -108,7 +116,7 @@ impl Run<'_> {
             Ok(run) => run,
             Err(e) => return Ok(Some(format!("{e:#}"))),
         };
-        if let Some(error) = not_running(unit, &run) {
+        if let Some(error) = not_running(unit, &run.activity()) {
             return Ok(Some(error));
         }
         if run.invocation != before.invocation || run.restarts != before.restarts {
@@ -134,7 +142,7 @@ impl Run<'_> {
         };
         let run = self.host.services.run_state(unit).ok()?;
         // One that has come up in the meantime is watched to the end of its time.
-        let anew = runs(&run) && run.invocation != before.invocation;
+        let anew = run.activity().runs() && run.invocation != before.invocation;
         let last = match anew {
             true => patience + self.settings.soak + LOOK_LATER,
             false => patience,
@@ -152,7 +160,7 @@ impl Run<'_> {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
             return (!interrupted).then_some(Again::Start);
         }
-        let soak = match runs(&run) {
+        let soak = match run.activity().runs() {
             true => self.settings.soak,
             false => LOOK_LATER,
         };
@@ -165,16 +173,11 @@ impl Run<'_> {
     }
 }
 
-/// Whether a unit's process runs.
-pub(super) fn runs(run: &RunState) -> bool {
-    run.active == "active" && run.sub == "running"
-}
-
-fn not_running(unit: &UnitName, run: &RunState) -> Option<String> {
-    (!runs(run)).then(|| {
+fn not_running(unit: &UnitName, now: &Activity) -> Option<String> {
+    (!now.runs()).then(|| {
         format!(
             "{unit} is {} ({}) after its start; see `journalctl -u {unit}`",
-            run.active, run.sub
+            now.active, now.sub
         )
     })
 }

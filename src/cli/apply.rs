@@ -105,8 +105,9 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
         true => Heights::Later,
         false => Heights::Now,
     };
-    let mut plan =
-        operation::current_plan(host, &args.plan, heights, &ask(peers, host.clock.now()))?;
+    let asked = ask(peers, host.clock.now());
+    let (mut plan, mut inventory) =
+        operation::current_plan(host, &args.plan, heights, &asked, &history)?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -134,18 +135,17 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
         plan.from.as_ref().map_or("", |c| c.as_str()),
         plan.request.new_chain
     ))?;
-    let mut inventory = discover::inventory(host, Versions::Skip)?;
+    if !ui.yes {
+        // The question may have stood there for long.
+        inventory = discover::inventory(host, Versions::Skip)?;
+    }
     let leaving = halt::leaving(&plan, &inventory, Side::New);
     let halts = args.halt.pass(host, ui, &leaving)?;
     if args.halt.waits() {
         // Much may have changed in the time.
-        plan = operation::current_plan(
-            host,
-            &args.plan,
-            Heights::Now,
-            &ask(peers, host.clock.now()),
-        )?;
-        inventory = discover::inventory(host, Versions::Skip)?;
+        let asked = ask(peers, host.clock.now());
+        (plan, inventory) =
+            operation::current_plan(host, &args.plan, Heights::Now, &asked, &history)?;
     }
     let known = safety::known(&inventory, &plan.moves);
     let mut program = whole(&plan, &BTreeSet::new());
@@ -194,17 +194,16 @@ fn begin(
     };
     let (journal, id) = Writer::open(host, history, &opening)?;
     // The first record is the newest thing known: the heights that the plan saw are a floor from now on.
+    let mut ledger = Ledger::of(&history.0);
+    ledger.opened(plan);
     let way_back = crate::rollback::program(plan, inventory);
-    let ledger = keep_rollback(host, id, &way_back)
-        .and_then(|()| History::read(host))
-        .map(|history| Ledger::of(&history.0))
-        .map_err(|e| {
-            Failure::half_way(format!(
-                "operation {id} is open, and nothing was done: {e:#}"
-            ))
-            .of(id)
-            .next(&["kmsctl apply", "kmsctl unstage"])
-        })?;
+    keep_rollback(host, id, &way_back).map_err(|e| {
+        Failure::half_way(format!(
+            "operation {id} is open, and nothing was done: {e:#}"
+        ))
+        .of(id)
+        .next(&["kmsctl apply", "kmsctl unstage"])
+    })?;
     let settings = args.settings();
     let sessions = operation::sessions(host, inventory, history);
     let task = Task {
@@ -219,7 +218,7 @@ fn begin(
         resumed: supersedes.is_some(),
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    after::ended(host, ui, args, id, &end)
+    after::ended(host, ui, args, plan, id, &end)
 }
 
 /// Staging and the switch as one program.
@@ -351,7 +350,7 @@ fn go_on(
         resumed: true,
     };
     let end = operation::carry_out(host, ui, task, &program)?;
-    after::ended(host, ui, args, open.operation, &end)
+    after::ended(host, ui, args, plan, open.operation, &end)
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.

@@ -31,7 +31,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &DoctorArgs) -> Outcom
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let peers = ask(peers, host.clock.now());
-    let coming = coming(host, &inventory, &peers, args)?;
+    let coming = coming(host, &inventory, &peers, &history, args)?;
     let checks = doctor::examine(host, &inventory, &ledger, &peers, &coming);
     let report = Report {
         format_version: FORMAT_VERSION,
@@ -55,6 +55,7 @@ fn coming(
     host: &mut Host,
     inventory: &Inventory,
     peers: &Peers,
+    history: &History,
     args: &DoctorArgs,
 ) -> Result<Coming, Failure> {
     let request = match &args.new_chain {
@@ -70,7 +71,7 @@ fn coming(
             }
         },
     };
-    Ok(match plan::of(host, inventory, &request, peers) {
+    Ok(match plan::of(host, inventory, &request, peers, history) {
         Ok(plan) if plan.moves.is_empty() => Coming::None(format!(
             "every signer of {} is there already",
             request.new_chain

@@ -72,7 +72,7 @@ pub enum Heights {
     Later,
 }
 
-/// The plan that a verb is to carry out, made anew and found to be the saved one.
+/// The plan that a verb is to carry out, made anew and found to be the saved one, and what it was made from.
 ///
 /// # Errors
 /// No plan; inputs that changed since (rule S7), with the difference; blocking findings, repeated.
@@ -81,9 +81,10 @@ pub fn current_plan(
     file: &PlanFile,
     heights: Heights,
     peers: &Peers,
-) -> Result<Plan, Failure> {
+    history: &History,
+) -> Result<(Plan, Inventory), Failure> {
     let saved = file.read(host)?;
-    let fresh = plan::make(host, &saved.request, peers)?;
+    let (fresh, inventory) = plan::make(host, &saved.request, peers, history)?;
     // A switched fleet plans to nothing: the plan was applied.
     let mut text = String::new();
     let other = fresh.id != saved.id || fresh.binaries != saved.binaries;
@@ -105,7 +106,7 @@ pub fn current_plan(
     if !text.is_empty() {
         return Err(Failure::refused(text.trim()));
     }
-    Ok(fresh)
+    Ok((fresh, inventory))
 }
 
 fn differences(saved: &Plan, fresh: &Plan) -> String {

@@ -118,10 +118,10 @@ pub const CURRENT: &str = "plan.json";
 pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome {
     let request = args.request(host)?;
     let peers = peers::ask(peers, host.clock.now());
-    let plan = make(host, &request, &peers)?;
     let history = History::read(host)?;
+    let (plan, _) = make(host, &request, &peers, &history)?;
     let open = history.open().filter(|j| j.switched());
-    let bytes = serde_json::to_vec_pretty(&plan).context("writing the plan")?;
+    let bytes = serde_json::to_vec(&plan).context("writing the plan")?;
     if let Some(path) = &args.out {
         let kind = Kind {
             name: "plan",
@@ -164,11 +164,18 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &PlanArgs) -> Outcome 
     })
 }
 
-/// Looks at the host and plans: the same for `plan` and for the check that `stage` and `apply` begin with.
-pub fn make(host: &mut Host, request: &Request, peers: &Peers) -> Result<Plan, Failure> {
+/// Looks at the host and plans, and says what was seen: the same for `plan` and for the check that `stage` and `apply`
+/// begin with.
+pub fn make(
+    host: &mut Host,
+    request: &Request,
+    peers: &Peers,
+    history: &History,
+) -> Result<(Plan, Inventory), Failure> {
     let mut inventory = discover::inventory(host, Versions::Ask)?;
     discover::devices(host, &mut inventory);
-    of(host, &inventory, request, peers)
+    let plan = of(host, &inventory, request, peers, history)?;
+    Ok((plan, inventory))
 }
 
 /// Plans for a host that was looked at.
@@ -177,8 +184,8 @@ pub fn of(
     inventory: &Inventory,
     request: &Request,
     peers: &Peers,
+    history: &History,
 ) -> Result<Plan, Failure> {
-    let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
     let draft = decide::decide(inventory, request).map_err(Failure::refused)?;
     let around = discover::surroundings(host, inventory, request, &draft.moves)?;

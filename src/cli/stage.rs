@@ -26,7 +26,8 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
-    let plan = operation::current_plan(host, &args.plan, Heights::Later, &Peers::default())?;
+    let peers = Peers::default();
+    let (plan, _) = operation::current_plan(host, &args.plan, Heights::Later, &peers, &history)?;
     if plan.moves.is_empty() {
         let message = "The plan's signers are on the new chain already: nothing to stage.";
         events::done(ui, None, message, &[]);

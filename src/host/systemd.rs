@@ -6,16 +6,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use zbus::Variant;
 use zbus::export::ordered_stream::OrderedStreamExt;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
 
 use super::{Job, JobEnd, Services, Ticket, UnitView};
-use crate::inventory::RunState;
+use crate::inventory::{Activity, RunState};
 use crate::unit::UnitName;
 use crate::unit::effective::EnvironmentFile;
 use crate::unit::variables::{self, Variables};
@@ -45,6 +47,21 @@ const OURS: [&str; 20] = [
     "User",
     "WorkingDirectory",
 ];
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// What tells how a unit runs.
+const RUN: [(&str, &str); 6] = [
+    (UNIT, "ActiveState"),
+    (UNIT, "SubState"),
+    (UNIT, "InvocationID"),
+    (SERVICE, "MainPID"),
+    (SERVICE, "NRestarts"),
+    (SERVICE, "ControlGroup"),
+];
+/// What tells whether a unit's fence is heeded.
+const FENCE: [(&str, &str); 2] = [(UNIT, "LoadState"), (UNIT, "Asserts")];
+/// How many units are asked about in one go where the questions are short: D-Bus allows 128 that wait for their answers.
+const AT_ONCE: usize = 16;
 /// What systemd answers to a question about a unit that isn't loaded.
 const NOT_LOADED: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// How many units are asked about at once. systemd answers one after the other; a few keep it busy.
@@ -82,25 +99,13 @@ trait Manager {
         runtime: bool,
     ) -> zbus::Result<Vec<(String, String, String)>>;
 
-    #[allow(clippy::type_complexity, reason = "D-Bus signature a(ssssssouso)")]
     fn list_units_by_patterns(
         &self,
         states: &[&str],
         patterns: &[&str],
-    ) -> zbus::Result<
-        Vec<(
-            String,
-            String,
-            String,
-            String,
-            String,
-            String,
-            OwnedObjectPath,
-            u32,
-            String,
-            OwnedObjectPath,
-        )>,
-    >;
+    ) -> zbus::Result<Vec<Listed>>;
+    /// In the order of the names; a unit that isn't loaded is loaded by that.
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Listed>>;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit_path(&self) -> zbus::Result<Vec<String>>;
@@ -114,6 +119,21 @@ trait Manager {
         result: String,
     ) -> zbus::Result<()>;
 }
+
+/// A unit as systemd lists it: name, description, load state, active state, sub state, the unit that it follows, its
+/// object, and its job.
+type Listed = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
 
 /// One ExecStart entry as systemd gives it: program, argv, ignore-failure, then times and statuses.
 type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
@@ -220,6 +240,12 @@ impl Systemd {
         })
     }
 
+    fn run_of(&self, unit: &UnitName) -> Result<RunState> {
+        let bags = some_of(&self.connection, std::slice::from_ref(unit), &RUN);
+        let bag = bags.into_iter().next();
+        run_state(&mut bag.with_context(|| format!("systemd says nothing of {unit}"))??)
+    }
+
     /// Keeps units loaded. Only root may; for others it is as it was.
     fn keep(&mut self, units: &[UnitName]) -> Result<()> {
         if !rustix::process::geteuid().is_root() {
@@ -253,6 +279,75 @@ fn about(connection: &zbus::Connection, unit: &UnitName) -> Result<Bag> {
         anyhow::Ok(Bag(ours.collect::<Result<_>>()?))
     });
     answer.with_context(|| format!("asking systemd about {unit}"))
+}
+
+/// Some properties of some units, a bag a unit; the questions about a few units are on their way at once. A unit has four
+/// hundred properties, and systemd reads control groups for some: asking for all takes several times as long. But each
+/// is answered by itself, and a unit may change in between.
+fn some_of(
+    connection: &zbus::Connection,
+    units: &[UnitName],
+    properties: &'static [(&'static str, &'static str)],
+) -> Vec<Result<Bag>> {
+    let mut bags = Vec::new();
+    for part in units.chunks(AT_ONCE) {
+        let asked = part.iter().flat_map(|unit| {
+            let object = object_path(unit);
+            properties
+                .iter()
+                .map(move |property| ask(connection, object.clone(), *property))
+        });
+        let mut answers = zbus::block_on(together(asked)).into_iter();
+        for unit in part {
+            let ours = answers.by_ref().take(properties.len());
+            let bag: Result<HashMap<_, _>> = ours.collect();
+            let bag = bag.with_context(|| format!("asking systemd about {unit}"));
+            bags.push(bag.map(Bag));
+        }
+    }
+    bags
+}
+
+async fn ask(
+    connection: &zbus::Connection,
+    object: String,
+    property: (&str, &str),
+) -> Result<(String, OwnedVariant)> {
+    let asked = connection.call_method(
+        Some("org.freedesktop.systemd1"),
+        object,
+        Some("org.freedesktop.DBus.Properties"),
+        "Get",
+        &property,
+    );
+    let value: OwnedVariant = asked.await?.body().deserialize()?;
+    Ok((property.1.to_owned(), value))
+}
+
+/// A question on its way, and its answer once it is there.
+type Asked<F> = (Pin<Box<F>>, Option<<F as Future>::Output>);
+
+/// The answers to questions that are all asked before the first answer is waited for.
+async fn together<F: Future>(questions: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let questions = questions.into_iter();
+    let mut asked: Vec<Asked<F>> = questions
+        .map(|question| (Box::pin(question), None))
+        .collect();
+    std::future::poll_fn(|context| {
+        for (question, answer) in &mut asked {
+            if answer.is_none()
+                && let Poll::Ready(said) = question.as_mut().poll(context)
+            {
+                *answer = Some(said);
+            }
+        }
+        match asked.iter().all(|(_, answer)| answer.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    asked.into_iter().filter_map(|(_, answer)| answer).collect()
 }
 
 /// The object that a unit is, by its name: every byte but letters, and digits that aren't first, in hex
@@ -346,12 +441,12 @@ impl Services for Systemd {
 
     fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
         if self.kept.contains(unit) {
-            return run_state(&mut about(&self.connection, unit)?);
+            return self.run_of(unit);
         }
         // To be asked about its properties a unit that isn't loaded is read from disk, which takes longer than all else
         // while a signer is dark. systemd keeps every unit loaded that runs, failed or has a job.
         match zbus::block_on(self.manager.get_unit(unit.as_str())) {
-            Ok(_) => run_state(&mut about(&self.connection, unit)?),
+            Ok(_) => self.run_of(unit),
             Err(zbus::Error::MethodError(name, ..)) if name == NOT_LOADED => Ok(RunState {
                 active: "inactive".into(),
                 sub: "dead".into(),
@@ -359,6 +454,47 @@ impl Services for Systemd {
             }),
             Err(e) => Err(e).with_context(|| format!("asking systemd about {unit}")),
         }
+    }
+
+    fn run_states(&mut self, units: &[UnitName]) -> Vec<Result<RunState>> {
+        self.keep(units).ok();
+        let bags = some_of(&self.connection, units, &RUN);
+        bags.into_iter().map(|bag| run_state(&mut bag?)).collect()
+    }
+
+    fn activities(&mut self, units: &[UnitName]) -> Result<Vec<Activity>> {
+        if !units.iter().all(|unit| self.kept.contains(unit)) {
+            let states = units.iter().map(|unit| self.run_state(unit));
+            return states.map(|run| Ok(run?.activity())).collect();
+        }
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        let context = || format!("asking systemd about {}", names.join(" "));
+        let listed = zbus::block_on(self.manager.list_units_by_names(&names));
+        let listed = listed.with_context(context)?;
+        ensure!(
+            listed.len() == units.len(),
+            "systemd names {} of {} units",
+            listed.len(),
+            units.len()
+        );
+        let activities = listed.into_iter().map(|unit| Activity {
+            active: unit.3,
+            sub: unit.4,
+        });
+        Ok(activities.collect())
+    }
+
+    fn barred_by(&mut self, units: &[UnitName]) -> Vec<Result<Vec<PathBuf>>> {
+        if units.len() > 1 {
+            self.keep(units).ok();
+        }
+        let bags = some_of(&self.connection, units, &FENCE);
+        let answers = units.iter().zip(bags).map(|(unit, bag)| {
+            let mut bag = bag?;
+            loaded(unit, &mut bag)?;
+            barred_by(&mut bag)
+        });
+        answers.collect()
     }
 
     fn begin(&mut self, job: &Job) -> Result<Ticket> {
@@ -411,19 +547,31 @@ impl Services for Systemd {
     }
 }
 
-fn view(unit: &UnitName, mut about: Bag) -> Result<UnitView> {
+fn loaded(unit: &UnitName, about: &mut Bag) -> Result<()> {
     let loaded: String = about.take("LoadState")?;
     if loaded != "loaded" {
         bail!("systemd says of {unit}: {loaded}; see `systemctl status {unit}`");
     }
-    let run = run_state(&mut about)?;
-    let fragment: String = about.take("FragmentPath")?;
-    let drop_ins: Vec<String> = about.take("DropInPaths")?;
-    let exec = commands(&mut about)?;
+    Ok(())
+}
+
+/// The paths whose existence bars a start.
+fn barred_by(about: &mut Bag) -> Result<Vec<PathBuf>> {
     let asserts: Vec<Assert> = about.take("Asserts")?;
     let barred = asserts
         .into_iter()
         .filter(|(kind, _, negated, _, _)| kind == "AssertPathExists" && *negated);
+    Ok(barred
+        .map(|(_, _, _, path, _)| PathBuf::from(path))
+        .collect())
+}
+
+fn view(unit: &UnitName, mut about: Bag) -> Result<UnitView> {
+    loaded(unit, &mut about)?;
+    let run = run_state(&mut about)?;
+    let fragment: String = about.take("FragmentPath")?;
+    let drop_ins: Vec<String> = about.take("DropInPaths")?;
+    let exec = commands(&mut about)?;
     let mut own_variables = Variables::default();
     own_variables.assign(&about.take::<Vec<String>>("Environment")?);
     let environment_files: Vec<(String, bool)> = about.take("EnvironmentFiles")?;
@@ -450,9 +598,7 @@ fn view(unit: &UnitName, mut about: Bag) -> Result<UnitView> {
         outside_variables: outside.iter().map(|word| variables::name(word)).collect(),
         output: about.take("StandardOutput")?,
         needs_reload: about.take("NeedDaemonReload")?,
-        barred_by: barred
-            .map(|(_, _, _, path, _)| PathBuf::from(path))
-            .collect(),
+        barred_by: barred_by(&mut about)?,
         run,
     })
 }

@@ -7,6 +7,7 @@ use kmsctl::cli::plan::make;
 use kmsctl::finding::{Code, Severity};
 use kmsctl::host::{Processes, model};
 use kmsctl::inventory::{Connection, SignerProcess};
+use kmsctl::journal::store::History;
 use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
 use kmsctl::unit::UnitName;
@@ -66,7 +67,10 @@ fn plan(host: &Host, version: &str, accept: &[Code]) -> Plan {
         max_spread: 1,
         accept: accept.iter().copied().collect(),
     };
-    make(&mut model, &request, &Peers::default()).unwrap()
+    let history = History::read(&model).unwrap();
+    make(&mut model, &request, &Peers::default(), &history)
+        .unwrap()
+        .0
 }
 
 /// How a code weighs in a plan, for its first signer.

@@ -112,7 +112,8 @@ impl Night {
             accept: Default::default(),
         };
         let mut host = self.open();
-        let plan = plan::make(&mut host, &request, &Peers::default())
+        let history = History::read(&host).map_err(|e| format!("{e:#}"))?;
+        let (plan, _) = plan::make(&mut host, &request, &Peers::default(), &history)
             .map_err(|f| format!("{:#}", f.error))?;
         let bytes = serde_json::to_vec(&plan).unwrap();
         let saved = host.memory.replace(plan::CURRENT, &bytes);

@@ -8,6 +8,7 @@ use kmsctl::finding::{Code, Severity};
 use kmsctl::host::hsm::connector::Status;
 use kmsctl::host::hsm::{Adapter, Answer, AuthKey, Hsm, HsmKey, Question, Trouble};
 use kmsctl::host::model;
+use kmsctl::journal::store::History;
 use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
 use tmkms_core::ConsensusKey;
@@ -87,7 +88,8 @@ fn planned(
         max_spread: 1,
         accept: Default::default(),
     };
-    let plan = plan::make(&mut opened, &request, &Peers::default())
+    let history = History::read(&opened).unwrap();
+    let (plan, _) = plan::make(&mut opened, &request, &Peers::default(), &history)
         .map_err(|f| f.error)
         .unwrap();
     let asked = played.asked.borrow().clone();
@@ -322,7 +324,8 @@ fn passwords_are_read_as_tmkms_reads_them() {
     });
     let request =
         serde_json::from_str::<Request>(r#"{"new_chain":"commercio-3","max_spread":1}"#).unwrap();
-    let plan = plan::make(&mut opened, &request, &Peers::default())
+    let history = History::read(&opened).unwrap();
+    let (plan, _) = plan::make(&mut opened, &request, &Peers::default(), &history)
         .map_err(|f| f.error)
         .unwrap();
     finds(

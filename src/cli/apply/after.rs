@@ -24,18 +24,23 @@ use crate::plan::safety::Side;
 use crate::ui::{self, Ui, events};
 
 /// Says how a switch ended, and takes it back where that is right.
-pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &End) -> Outcome {
+pub fn ended(
+    host: &mut Host,
+    ui: Ui,
+    args: &ApplyArgs,
+    plan: &Plan,
+    id: OperationId,
+    end: &End,
+) -> Outcome {
+    let gone = || anyhow::anyhow!("the journal of operation {id} is gone");
     let unknown = |e: anyhow::Error| {
         let why = operation::explain(end);
         stays(&format!("{why}what is true now can't be told: {e:#}\n"), id)
     };
-    let history = History::read(host).map_err(unknown)?;
-    let Some(journal) = history.get(id) else {
-        return Err(anyhow::anyhow!("the journal of operation {id} is gone").into());
-    };
-    let plan = &journal.plan;
     if *end == End::Done {
         if let Some(limit) = args.await_signing {
+            let history = History::read(host)?;
+            let journal = history.get(id).ok_or_else(gone)?;
             signing::wait(host, ui, &history, journal, limit)?;
         }
         let one = plan.moves.len() == 1;
@@ -57,6 +62,8 @@ pub fn ended(host: &mut Host, ui: Ui, args: &ApplyArgs, id: OperationId, end: &E
         events::done(ui, Some(id), &message, &["kmsctl heights"]);
         return Ok(Exit::Done);
     }
+    let history = History::read(host).map_err(unknown)?;
+    let journal = history.get(id).ok_or_else(gone).map_err(unknown)?;
     let why = operation::explain(end);
     if !journal.switched() {
         return Err(Failure::half_way(format!(
