@@ -10,21 +10,21 @@ mod place;
 mod write;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use tmkms_core::chain_id::ChainId;
 use tmkms_core::keys::PublicKey;
 use tmkms_core::protocol::{ProtocolVersion, Support, support};
 
 use super::operation;
+use crate::accounts::Accounts;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::host::Host;
 use crate::host::files::Tree;
-use crate::host::{Files, Host};
 use crate::init::names::{self, Given};
-use crate::init::{Address, Format, KeysShown, Provider, Signer, User};
+use crate::init::{Address, Format, KeysShown, Provider, Signer};
 use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
@@ -127,7 +127,7 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     let mut warnings = warnings(host, &signer)?;
     let keys = keys::read(files, &args, &signer.provider, &mut warnings)?;
     let ledger = Ledger::of(&history.0);
-    keys::sign_nowhere_else(files, &inventory, &ledger, &signer, keys.public)?;
+    keys::sign_nowhere_else(&inventory, &ledger, &signer, keys.public)?;
     let state = last_signed::state(host, files, &args, &signer, keys.public, &mut warnings)?;
 
     let config = render::signer::config(&signer)?;
@@ -188,10 +188,8 @@ fn signer(
 ) -> Result<Signer, Failure> {
     let chain = given(&args.chain, "--chain")?.clone();
     let home = given(&args.home, "--home")?.clone();
-    let passwd = files
-        .read(Path::new("/etc/passwd"))
-        .context("reading /etc/passwd")?;
-    let user = User::find(&String::from_utf8_lossy(&passwd), &args.user).ok_or_else(|| {
+    let accounts = Accounts::read(files);
+    let user = accounts.known(&args.user).cloned().ok_or_else(|| {
         Failure::refused(format!(
             "/etc/passwd: there is no user {}: make one (`useradd --system --shell /usr/sbin/nologin {}`), or name another \
              with --user",

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::accounts::Who;
+use crate::accounts::Who;
 use crate::host::{Entry, Files};
 use crate::inventory::FileFacts;
 use crate::kms::tmkms;

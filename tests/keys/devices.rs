@@ -10,7 +10,7 @@ use kmsctl::host::hsm::{Adapter, Answer, AuthKey, Hsm, HsmKey, Question, Trouble
 use kmsctl::host::model;
 use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 
 use crate::files::softsign;
 use crate::support::{CONFIGS, Host};
@@ -44,7 +44,7 @@ impl Hsm for Played {
 
 fn sound(question: &Question) -> Answer {
     let key = |id: &u16| HsmKey::Ed25519 {
-        public: ConsensusKey([*id as u8; 32]),
+        public: PublicKey::from_bytes([*id as u8; 32]),
         may_sign: true,
         exportable: false,
     };
@@ -178,7 +178,7 @@ fn what_no_tmkms_could_start_with_blocks() {
         ),
         (
             |a| {
-                let public = ConsensusKey([2; 32]);
+                let public = PublicKey::from_bytes([2; 32]);
                 a.keys.insert(
                     2,
                     HsmKey::Ed25519 {
@@ -226,7 +226,7 @@ fn a_key_in_a_device_and_in_a_file_is_one_key() {
         .to_bytes();
     let (plan, _) = planned(&host, &[], move |q| {
         let mut answer = sound(q);
-        let public = ConsensusKey(public);
+        let public = PublicKey::from_bytes(public);
         answer.keys.insert(
             3,
             HsmKey::Ed25519 {
@@ -252,7 +252,7 @@ fn a_key_in_a_device_and_in_a_file_is_one_key() {
     );
     let (plan, asked) = planned(&host, &[], |q| {
         let mut answer = sound(q);
-        let public = ConsensusKey([7; 32]);
+        let public = PublicKey::from_bytes([7; 32]);
         for key in answer.keys.values_mut() {
             *key = HsmKey::Ed25519 {
                 public,

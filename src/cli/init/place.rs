@@ -6,11 +6,12 @@ use anyhow::Context;
 use tmkms_core::config::KeyType;
 
 use super::write::Plan;
+use crate::accounts::User;
 use crate::exit::Failure;
 use crate::host::files::Tree;
 use crate::host::{Entry, Files, Host};
 use crate::init::names::Sibling;
-use crate::init::{Provider, Signer, User};
+use crate::init::{Provider, Signer};
 use crate::inventory::{FileFacts, Inventory};
 use crate::paths::{ManagedPath, NewPath};
 
