@@ -414,7 +414,7 @@ impl Run<'_> {
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
         if let Action::Start { unit } | Action::Watch { unit, .. } = &step.action {
-            error += &last_words::of(self.host, unit);
+            error += &last_words::of(self.host, unit, self.journal.opened_at());
         }
         self.journal.append(&Record::Failed {
             step: step.id.clone(),

@@ -57,7 +57,7 @@ fn exit_codes() -> String {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// Another host with such signers: NAME=COMMAND, where the command prints its `kmsctl status --json`; repeatable
+    /// Another host with such signers: NAME=COMMAND, where the command prints what kmsctl status --json says there; repeatable
     #[arg(long = "peer", global = true, value_name = "NAME=COMMAND")]
     peers: Vec<Peer>,
     /// Work on a folder as if it were a host: its units, configs and state files, services modelled

@@ -265,8 +265,14 @@ pub trait Processes {
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
     /// The established connections of a process.
     fn connections(&mut self, pid: u32) -> Result<Vec<Connection>>;
-    /// The last lines that a unit's processes logged, oldest first, in plain text.
-    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>>;
+    /// The last lines that a unit's processes logged since a time, oldest first, in plain text. An earlier run's explain
+    /// nothing.
+    fn last_lines(
+        &mut self,
+        unit: &UnitName,
+        since: jiff::Timestamp,
+        lines: usize,
+    ) -> Result<Vec<String>>;
     /// What a tmkms binary says of its version, asked as the user that runs it; `None` where it isn't asked.
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>>;
     /// Whether a path is a file that may be executed; `None` where nothing is ever executed.

@@ -83,6 +83,8 @@ pub enum Record {
     Resumed {
         by: String,
         at: jiff::Timestamp,
+        /// What it goes on with: steps of the program before, and those that what was found made necessary.
+        program: Box<Program>,
     },
     Intent {
         step: StepId,
@@ -143,6 +145,7 @@ pub struct Journal {
     pub by: String,
     pub opened_at: jiff::Timestamp,
     pub plan: Plan,
+    /// Every step that it has or had.
     pub program: Program,
     pub records: Vec<Record>,
     /// How many bytes of the file are whole records.
@@ -210,6 +213,13 @@ impl Journal {
         else {
             return Ok(None);
         };
+        let records: Vec<Record> = records.collect();
+        let mut whole = *program;
+        for record in &records {
+            if let Record::Resumed { program, .. } = record {
+                whole.amend(program);
+            }
+        }
         Ok(Some(Journal {
             operation,
             verb,
@@ -218,8 +228,8 @@ impl Journal {
             by,
             opened_at: at,
             plan: *plan,
-            program: *program,
-            records: records.collect(),
+            program: whole,
+            records,
             length,
         }))
     }

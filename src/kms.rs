@@ -1,3 +1,4 @@
-//! What differs by kind of KMS. So far: tmkms.
+//! What differs by kind of KMS: tmkms, which signs blocks, and Oasis key managers, which keep a ParaTime's secrets.
 
+pub mod oasis;
 pub mod tmkms;

@@ -240,6 +240,7 @@ fn the_way_back_is_guarded_by_the_new_chain() {
         "1 of 3 signers are connected",
         "block[chain-not-halted]",
         "commercio-3 signs on while it is watched: 0/0/0, then 1/0/2",
+        "stop its validators first",
     ]);
     assert_eq!(up(&host), NEW);
     host.remove("run/kmsctl/faults.json");

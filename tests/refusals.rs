@@ -286,7 +286,7 @@ fn a_laggard() {
     host.edit(&state(3), "2233550", "2233540");
     let says = [
         "block[laggard]",
-        "state03.json: it is at height 2233540, 10 blocks behind",
+        "state03.json: tmkms-03 is at height 2233540, 10 blocks behind",
     ];
     refused(&host, &PLAN, &says);
     host.kmsctl(&[&PLAN[..], &["--max-spread", "10"]].concat())

@@ -124,7 +124,9 @@ impl Run<'_> {
             return Ok(None);
         }
         // What can't be read says nothing of sessions. One that was started again since has logged more.
-        let lines = self.host.processes.last_lines(unit, 20).unwrap_or_default();
+        let since = self.journal.opened_at();
+        let lines = self.host.processes.last_lines(unit, since, 20);
+        let lines = lines.unwrap_or_default();
         if !lines.iter().any(|line| log::is_without_session(line)) {
             return Ok(None);
         }

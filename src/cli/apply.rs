@@ -300,7 +300,7 @@ fn go_on(
     operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
     let program = match open.verb {
         Verb::Rollback => forward(open, &inventory),
-        _ => left(open),
+        _ => left(open, &inventory),
     };
     let mut program = operation::not_recorded_twice(program, &inventory);
     if args.dry_run {
@@ -340,7 +340,7 @@ fn go_on(
         );
     }
     let task = Task {
-        journal: Writer::resume(host, open)?,
+        journal: Writer::resume(host, open, &program)?,
         id: open.operation,
         verb: open.verb,
         plan: plan.id.clone(),
@@ -355,7 +355,7 @@ fn go_on(
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.
-fn left(open: &Journal) -> Program {
+fn left(open: &Journal, inventory: &Inventory) -> Program {
     let opened = |unit: &UnitName| {
         open.intended(|a| matches!(a, Action::OpenFence { unit: opened } if opened == unit))
     };
@@ -363,7 +363,9 @@ fn left(open: &Journal) -> Program {
     program
         .before
         .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if opened(unit)));
-    program
+    operation::started_since(program, open, inventory, |running| {
+        steps::switch(&open.plan, running)
+    })
 }
 
 /// The program that goes forward again from a way back that was interrupted: staged files are looked at anew, no unit

@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
-use crate::plan::{Plan, safety};
+use crate::plan::{Plan, safety, steps};
 use crate::rollback;
 use crate::ui::Ui;
 
@@ -75,7 +75,12 @@ impl Way<'_> {
     /// What is performed.
     pub fn program(&self, inventory: &Inventory) -> Program {
         let program = match self.resumed {
-            Some(open) => open.program.clone(),
+            Some(open) => {
+                let program = open.program.clone();
+                operation::started_since(program, open, inventory, |running| {
+                    steps::back(self.plan, running)
+                })
+            }
             None => rollback::program(self.plan, inventory),
         };
         operation::not_recorded_twice(program, inventory)
@@ -102,7 +107,7 @@ pub fn go(
         floor::withdraw(&mut program, &undone.program);
     }
     let (journal, id) = match way.resumed {
-        Some(open) => (Writer::resume(host, open)?, open.operation),
+        Some(open) => (Writer::resume(host, open, &program)?, open.operation),
         None => {
             let opening = Opening {
                 verb: Verb::Rollback,

@@ -123,8 +123,13 @@ impl Processes for Proc {
             .with_context(|| format!("looking at the connections of process {pid}"))
     }
 
-    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
-        logs::last(unit, lines)
+    fn last_lines(
+        &mut self,
+        unit: &UnitName,
+        since: jiff::Timestamp,
+        lines: usize,
+    ) -> Result<Vec<String>> {
+        logs::last(unit, since, lines)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

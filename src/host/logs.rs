@@ -11,13 +11,20 @@ use crate::unit::UnitName;
 /// How long the program may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The last lines of this boot that a unit's processes logged, oldest first, without colours and control characters.
+/// The last lines of this boot that a unit's processes logged since a time, oldest first, without colours and control
+/// characters.
 ///
 /// # Errors
 /// The program isn't there, fails, or takes too long.
-pub fn last(unit: &UnitName, lines: usize) -> Result<Vec<String>> {
+pub fn last(unit: &UnitName, since: jiff::Timestamp, lines: usize) -> Result<Vec<String>> {
+    let micros = since.as_microsecond();
     let mut child = Command::new("journalctl")
         .args(["-q", "-b", "-a", "-o", "cat", "-n", &lines.to_string()])
+        .arg(format!(
+            "--since=@{}.{:06}",
+            micros / 1_000_000,
+            micros % 1_000_000
+        ))
         .arg(format!("_SYSTEMD_UNIT={unit}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

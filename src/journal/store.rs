@@ -117,6 +117,7 @@ impl History {
 /// The journal of the operation that runs now.
 pub struct Writer {
     log: Box<dyn Log>,
+    opened_at: jiff::Timestamp,
     written: u64,
     durable: u64,
     pending: Vec<u8>,
@@ -141,8 +142,10 @@ impl Writer {
         let piece = name(operation, "journal");
         let path = host.memory.path(&piece);
         let log = host.memory.log(&piece, 0)?;
+        let opened_at = host.clock.now();
         let mut writer = Writer {
             log,
+            opened_at,
             written: 0,
             durable: 0,
             pending: Vec::new(),
@@ -154,7 +157,7 @@ impl Writer {
             supersedes: opening.supersedes,
             kmsctl: env!("CARGO_PKG_VERSION").to_owned(),
             by: host.processes.operator(),
-            at: host.clock.now(),
+            at: opened_at,
             plan: Box::new(opening.plan.clone()),
             program: Box::new(opening.program.clone()),
         })?;
@@ -165,17 +168,23 @@ impl Writer {
         Ok((writer, operation))
     }
 
+    /// When the operation was opened, however often it was gone on with.
+    pub fn opened_at(&self) -> jiff::Timestamp {
+        self.opened_at
+    }
+
     /// Goes on with an operation that a death left open; what was torn is cut off.
-    pub fn resume(host: &Host, journal: &Journal) -> Result<Writer> {
+    pub fn resume(host: &Host, journal: &Journal, program: &Program) -> Result<Writer> {
         let mut writer = Writer::at_end_of(host, journal)?;
         let path = host.memory.path(&name(journal.operation, "journal"));
-        writer
-            .reserve(&journal.program)
-            .with_context(|| path.display().to_string())?;
         writer.append(&Record::Resumed {
             by: host.processes.operator(),
             at: host.clock.now(),
+            program: Box::new(program.clone()),
         })?;
+        writer
+            .reserve(program)
+            .with_context(|| path.display().to_string())?;
         writer.sync()?;
         Ok(writer)
     }
@@ -187,6 +196,7 @@ impl Writer {
         let written = 1 + journal.records.len() as u64;
         Ok(Writer {
             log,
+            opened_at: journal.opened_at,
             written,
             durable: written,
             pending: Vec::new(),

@@ -54,6 +54,8 @@ pub struct Stood {
 pub struct Leaving {
     pub signer: String,
     pub unit: UnitName,
+    /// Where the signers go.
+    pub to: Side,
     /// 0 when it doesn't run.
     pub pid: u32,
     pub files: Vec<ChainFile>,
@@ -128,6 +130,7 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
         Leaving {
             signer: moving.signer.clone(),
             unit: unit.clone(),
+            to,
             pid: signer
                 .filter(|s| s.is_up())
                 .map_or(0, |s| s.unit.run.main_pid),
@@ -174,12 +177,17 @@ fn is_at(connector: &str, address: &std::net::SocketAddr) -> bool {
 /// A chain of a signer that signs on.
 pub fn not_halted(leaving: &Leaving, file: &ChainFile, from: SignState, to: SignState) -> Finding {
     let message = format!(
-        "{} signs on while it is watched: {from}, then {to}. The chain hasn't stopped",
+        "{} signs on while it is watched: {from}, then {to}",
         file.chain
     );
-    at(Code::ChainNotHalted, leaving, &file.state_file, message).remedy(
-        "wait until its validators have stopped, or let kmsctl wait: --halt-height H --wait-for-halt 2h",
-    )
+    // Only a way forth can be waited for.
+    let remedy = match leaving.to {
+        Side::New => {
+            "wait until its validators have stopped, or let kmsctl wait: --halt-height H --wait-for-halt 2h"
+        }
+        Side::Old => "stop its validators first, on all hosts; then go back",
+    };
+    at(Code::ChainNotHalted, leaving, &file.state_file, message).remedy(remedy)
 }
 
 /// What speaks against a signer's state at a halt height.
@@ -316,6 +324,7 @@ mod tests {
         let leaving = |addr: &str| Leaving {
             signer: "a".into(),
             unit: "a.service".parse().unwrap_or_else(|e| panic!("{e:?}")),
+            to: Side::New,
             pid: 1,
             files: vec![connector(addr)],
             unix: false,

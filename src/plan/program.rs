@@ -141,10 +141,58 @@ pub struct Program {
 }
 
 impl Program {
+    /// Takes up what a program that goes on with this one has besides, each step in its place; what both have is as the
+    /// other one says.
+    pub fn amend(&mut self, other: &Program) {
+        amend(&mut self.before, &other.before);
+        amend(&mut self.after, &other.after);
+        for lane in &other.lanes {
+            match self.lanes.iter_mut().find(|l| l.signer == lane.signer) {
+                Some(own) => amend(&mut own.steps, &lane.steps),
+                None => self.lanes.push(lane.clone()),
+            }
+        }
+    }
+
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.before
             .iter()
             .chain(self.lanes.iter().flat_map(|l| &l.steps))
             .chain(&self.after)
+    }
+}
+
+fn amend(steps: &mut Vec<Step>, other: &[Step]) {
+    let mut place = 0;
+    for step in other {
+        match steps.iter().position(|own| own.id == step.id) {
+            Some(at) => {
+                steps[at] = step.clone();
+                place = at + 1;
+            }
+            None => {
+                steps.insert(place, step.clone());
+                place += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_taken_up_in_its_place() {
+        let step = |id: &str| Step {
+            id: StepId(id.into()),
+            action: Action::Reload,
+            because: String::new(),
+        };
+        let steps = |ids: &[&str]| ids.iter().map(|id| step(id)).collect::<Vec<_>>();
+        let mut own = steps(&["a", "b", "d"]);
+        amend(&mut own, &steps(&["b", "c", "e"]));
+        let ids: Vec<String> = own.into_iter().map(|s| s.id.0).collect();
+        assert_eq!(ids, ["a", "b", "c", "e", "d"]);
     }
 }

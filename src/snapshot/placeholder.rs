@@ -6,8 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64ct::{Base64, Encoding};
+use ed25519_dalek::SigningKey;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// What a stand-in is spelled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +107,16 @@ impl Placeholders {
     pub fn key_file(&mut self, bytes: &[u8]) -> Vec<u8> {
         if let Ok(mut value @ (Value::Object(_) | Value::Array(_))) = serde_json::from_slice(bytes)
         {
+            let pair = self.key_pair(&value);
             self.json(&mut value);
+            if let Some(pair) = pair {
+                let public = &pair[32..];
+                let address = &Sha256::digest(public)[..20];
+                let address: String = address.iter().map(|b| format!("{b:02X}")).collect();
+                replace(&mut value, "/priv_key/value", &Base64::encode_string(&pair));
+                replace(&mut value, "/pub_key/value", &Base64::encode_string(public));
+                replace(&mut value, "/address", &address);
+            }
             // A parsed value can be written again.
             let mut text = serde_json::to_vec_pretty(&value).unwrap_or_default();
             text.push(b'\n');
@@ -115,6 +127,20 @@ impl Placeholders {
             Ok(_) => self.text(bytes),
             Err(_) => self.draw(Alphabet::Bytes, bytes, bytes.len()),
         }
+    }
+
+    /// For a validator's key whose halves belong together another pair that does: no tmkms would take the one without.
+    fn key_pair(&mut self, value: &Value) -> Option<[u8; 64]> {
+        let text = value.pointer("/priv_key/value")?.as_str()?;
+        let mut bytes = Zeroizing::new([0; 64]);
+        let length = Base64::decode(text, &mut *bytes).ok()?.len();
+        let (seed, public) = bytes.split_first_chunk::<32>().filter(|_| length == 64)?;
+        if SigningKey::from_bytes(seed).verifying_key().as_bytes() != public {
+            return None;
+        }
+        let drawn = self.draw(Alphabet::Bytes, seed, seed.len());
+        let seed: &[u8; 32] = drawn.as_slice().try_into().ok()?;
+        Some(SigningKey::from_bytes(seed).to_keypair_bytes())
     }
 
     fn json(&mut self, value: &mut Value) {
@@ -171,6 +197,13 @@ impl Placeholders {
             }
         }
         out
+    }
+}
+
+/// Puts another text where a text is.
+fn replace(value: &mut Value, pointer: &str, text: &str) {
+    if let Some(place) = value.pointer_mut(pointer).filter(|v| v.is_string()) {
+        *place = text.into();
     }
 }
 

@@ -152,7 +152,7 @@ pub fn text(operation: &Operation<'_>) -> String {
                 let file = state_file.display();
                 line(&mut out, format_args!("  {chain} was at {state} in {file}"));
             }
-            Record::Resumed { by, at } => {
+            Record::Resumed { by, at, .. } => {
                 line(
                     &mut out,
                     format_args!("  went on {} by {by}", at.strftime("%F %T UTC")),

@@ -30,8 +30,13 @@ impl Processes for Telling {
         self.0.connections(pid)
     }
 
-    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
-        self.0.last_lines(unit, lines)
+    fn last_lines(
+        &mut self,
+        unit: &UnitName,
+        since: jiff::Timestamp,
+        lines: usize,
+    ) -> Result<Vec<String>> {
+        self.0.last_lines(unit, since, lines)
     }
 
     fn tmkms_version(&mut self, _: &Path, _: &str) -> Result<Option<TmkmsVersion>> {

@@ -176,13 +176,23 @@ impl Night {
     /// Goes to the new chain, or back, whatever was left open, as kmsctl's own words say; the promised end then.
     #[track_caller]
     pub fn ends(&self, to_new: bool, at: &str) {
+        let ran = self.not_running_runs();
         let went = self.goes(to_new);
         self.sound(at);
         // Where tmkms lost a signature or a whole file with the power, being refused is right, and its own start fails.
         if !self.world.state.borrow().witness.lost {
             assert_eq!(went, Ok(()), "{at}");
             self.all_on(to_new, at);
+            // What a boot started is moved, and not left stopped.
+            assert!(!ran || self.not_running_runs(), "{at}: it ran before");
         }
+    }
+
+    /// Whether the signer runs that didn't when the plan was made.
+    fn not_running_runs(&self) -> bool {
+        let state = self.world.state.borrow();
+        let runs = |new| state.running.contains_key(&fleet::unit(NOT_RUNNING, new));
+        runs(false) || runs(true)
     }
 
     fn goes(&self, to_new: bool) -> Result<(), String> {

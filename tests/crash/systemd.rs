@@ -132,8 +132,13 @@ impl Processes for Proc {
         self.inner.connections(pid)
     }
 
-    fn last_lines(&mut self, unit: &UnitName, lines: usize) -> Result<Vec<String>> {
-        self.inner.last_lines(unit, lines)
+    fn last_lines(
+        &mut self,
+        unit: &UnitName,
+        since: jiff::Timestamp,
+        lines: usize,
+    ) -> Result<Vec<String>> {
+        self.inner.last_lines(unit, since, lines)
     }
 
     fn tmkms_version(&mut self, program: &Path, user: &str) -> Result<Option<TmkmsVersion>> {

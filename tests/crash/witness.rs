@@ -277,6 +277,11 @@ impl Witness {
             let json = line.splitn(4, |b| *b == b' ').nth(3).unwrap_or_default();
             match serde_json::from_slice(json) {
                 Ok(Record::Opened { program, .. }) => self.writing.steps = by_effect(&program),
+                Ok(Record::Resumed { program, .. }) => {
+                    for (effect, steps) in by_effect(&program) {
+                        self.writing.steps.entry(effect).or_default().extend(steps);
+                    }
+                }
                 Ok(Record::Intent { step }) => {
                     self.writing.intents.insert(step.0, end);
                 }

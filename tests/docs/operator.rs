@@ -66,8 +66,12 @@ impl Operator {
         let words = &typed[2..];
         if let Some(step) = self.power_fails_before.take() {
             let words = words.strip_prefix("kmsctl ").unwrap();
-            let one_by_one = ["--yes", "--json", "--parallel", "1"];
-            killed(self.host(), &[&[words], &one_by_one[..]].concat(), &step);
+            // Staging does one step after the other anyhow.
+            let all = match words {
+                "stage" | "unstage" => vec![words, "--yes", "--json"],
+                _ => vec![words, "--yes", "--json", "--parallel", "1"],
+            };
+            killed(self.host(), &all, &step);
             return String::new();
         }
         let (shown, code) = terminal::shows(self.sh(&self.script(words)));

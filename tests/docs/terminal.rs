@@ -44,8 +44,11 @@ pub fn shows(mut command: Command) -> (String, i32) {
             unanswered = rest.to_owned();
             ours.write_all(b"y").unwrap();
         } else if let Some((before, rest)) = unanswered.split_once(NAME.1) {
-            let (_, name) = before.rsplit_once(NAME.0).unwrap();
-            ours.write_all(format!("{name}\r").as_bytes()).unwrap();
+            // Other sentences end with these words, too.
+            let asked = before.rsplit_once(NAME.0).map(|(_, name)| name);
+            if let Some(name) = asked.filter(|name| !name.contains('\n')) {
+                ours.write_all(format!("{name}\r").as_bytes()).unwrap();
+            }
             unanswered = rest.to_owned();
         }
     }

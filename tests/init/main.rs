@@ -265,7 +265,7 @@ fn one_more_in_the_guide_s_fleet() {
     let host = Host::of("commercio");
     let bare = Host::bare();
     host.write("etc/passwd", &bare.read("etc/passwd"));
-    host.write("usr/local/bin/tmkms", "");
+    host.program("usr/local/bin/tmkms");
     host.write("data_tmkms/tmkms/kms/password", "made-up\n");
     let before = host.tree();
     let init = Init::of(&[

@@ -1,4 +1,4 @@
-//! The tests that trust no model: a real systemd, real tmkms 0.12.2, validators that verify every signature.
+//! The tests that trust no model: a real systemd, real tmkms (0.12.2 where no other is asked for), validators that verify every signature.
 //!
 //! Needs root, and what `tests/lab/prepare` makes. A test here fails where it can't run; it never passes over itself.
 
@@ -8,6 +8,7 @@ mod dice;
 mod doctor;
 mod fence;
 mod fleet;
+mod gates;
 mod hands;
 mod host_fails;
 mod init;

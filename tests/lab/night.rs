@@ -69,10 +69,10 @@ fn the_guides_night() -> Result<()> {
 
     // The halt.
     drop(old);
-    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     let halted = Tree::of(&machine, &HOST)?.only(is_old_state);
     ensure!(halted.len() == 3, "three signers have three state files");
     kmsctl(&machine, &["apply", "--yes", "--soak", "1"])?.exits(0);
+    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     sign(&mut new, HALT + 1, HALT + 3)?;
     are_what_jq_prints(&machine, NEW_CHAIN, HALT + 3)?;
     halted.is_still(&Tree::of(&machine, &HOST)?.only(is_old_state));
@@ -85,10 +85,10 @@ fn the_guides_night() -> Result<()> {
 
     // The new chain fails.
     drop(new);
-    let mut old = validators(&machine, fleet::OLD_CHAIN, Protocol::V033, &hsm)?;
     let left = applied.only(|path| is_state(path) && !is_old_state(path));
     ensure!(left.len() == 3, "the new chain has state files of its own");
     kmsctl(&machine, &["rollback", "--yes", "--soak", "1"])?.exits(0);
+    let mut old = validators(&machine, fleet::OLD_CHAIN, Protocol::V033, &hsm)?;
     refuses(&mut old, HALT)?;
     sign(&mut old, HALT + 1, HALT + 1)?;
     are_what_jq_prints(&machine, fleet::OLD_CHAIN, HALT + 1)?;
@@ -97,8 +97,8 @@ fn the_guides_night() -> Result<()> {
 
     // And is tried again.
     drop(old);
-    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     kmsctl(&machine, &["apply", "--yes", "--soak", "1"])?.exits(0);
+    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     refuses(&mut new, HALT + 3)?;
     sign(&mut new, HALT + 4, HALT + 4)?;
     are_what_jq_prints(&machine, NEW_CHAIN, HALT + 4)?;

@@ -127,7 +127,6 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
     let staged = host(&machine)?;
     sign(&mut old, HALT, HALT)?;
     drop(old);
-    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     match by {
         By::Kmsctl => drop(kmsctl(&machine, &["apply", "--yes", "--soak", "1"])?.exits(0)),
         By::Runbook => {
@@ -144,10 +143,10 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
         }
     }
     let switched = host(&machine)?;
+    let mut new = validators(&machine, NEW_CHAIN, Protocol::V034, &hsm)?;
     sign(&mut new, HALT + 1, HALT + 2)?;
     kmsctl(&machine, &LOOK)?.exits(0);
     drop(new);
-    let mut old = validators(&machine, fleet::OLD_CHAIN, Protocol::V033, &hsm)?;
     match by {
         By::Kmsctl => drop(kmsctl(&machine, &["rollback", "--yes", "--soak", "1"])?.exits(0)),
         By::Runbook => {
@@ -161,6 +160,7 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
         }
     }
     let back = host(&machine)?;
+    let mut old = validators(&machine, fleet::OLD_CHAIN, Protocol::V033, &hsm)?;
     refuses(&mut old, HALT)?;
     sign(&mut old, HALT + 1, HALT + 1)?;
     match by {

@@ -10,7 +10,9 @@ pub const CONNECTION: [&str; 3] = [
     "w1EoBq9sYf3uJk6nTd8gVx2cMz5rHa7iLp4vQe0yRbU=\n",
     "Zt5hWn2kCj8vGd1pXs7mFb4yLq9eRa3uTo6iKc0wMfE=\n",
 ];
-pub const CONSENSUS: &str = "Qm3xTv7bNz1kYw5cHs9fJd2gRp8eLa6uVo4iKt0yMxB=";
+/// Made up, and a key pair: what it signs is nobody's.
+pub const CONSENSUS: &str =
+    "JqhqFtugRpAewVyaw1dc90KczKiXHCZBfS/EDIXlavWnscvQngT97bAi8LuVxuWaPjtqQVQZLM5j6iHRT5QOww==";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
 pub const PIN: &str = "tr0ub4dor-and-3";
 pub const OLD_PASSWORD: &str = "swordfish-of-old";

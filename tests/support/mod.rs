@@ -97,7 +97,7 @@ impl Host {
             "etc/passwd",
             "root:x:0:0:root:/root:/bin/bash\ntmkms:x:2000:2000::/data_tmkms/tmkms:/usr/sbin/nologin\n",
         );
-        host.write("usr/local/bin/tmkms", "");
+        host.program("usr/local/bin/tmkms");
         host
     }
 
@@ -120,6 +120,12 @@ impl Host {
         let path = self.path(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// A program that nobody runs: what a folder holds is never executed.
+    pub fn program(&self, below: &str) {
+        self.write(below, "");
+        fs::set_permissions(self.path(below), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub fn read(&self, below: &str) -> String {

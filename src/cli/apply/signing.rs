@@ -118,7 +118,7 @@ fn not_signing(
             StateReading::Link => "a link".to_owned(),
             StateReading::Unreadable(why) => why,
         };
-        let words = last_words::of(host, &waits.moving.new);
+        let words = last_words::of(host, &waits.moving.new, journal.opened_at);
         ui::line(
             &mut text,
             format_args!(

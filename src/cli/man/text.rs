@@ -18,7 +18,7 @@ pub const DESCRIPTION: &[&str] = &[
     "The memory is a host's journals below /var/lib/kmsctl. Each operation writes down what it is about to do before it \
      does it. So an interrupted one can be gone on with by `apply` or undone by `rollback`, and a state file that is \
      missing, or behind the highest height that was ever seen, keeps its signer from starting. kmsctl never writes, \
-     moves, truncates or deletes an existing state file. Keep this folder as long as the host signs: it guards against \
+     moves, truncates or deletes a state file that tmkms has signed on. Keep this folder as long as the host signs: it guards against \
      double signatures.",
 ];
 
@@ -44,13 +44,22 @@ pub fn of_verb(verb: &str) -> Option<&'static [&'static str]> {
             "Switches each signer of the plan: its old unit is closed and stopped, proven dead, its state recorded, and its \
              new unit opened, started and watched. What isn't staged yet is staged first. Where inputs changed since the \
              plan, it refuses and shows the difference.",
+            "Before the first stop it asks whether the chain has halted: a signer that a validator is connected to is \
+             watched for 15 seconds, and none may sign meanwhile; with `--halt-height` each signer that runs must have \
+             precommitted that height, and none be past the next one; peers must answer and be as far. `--wait-for-halt` \
+             waits for the height and then goes without asking again; exit code 6 where the time is over first, with \
+             nothing changed.",
+            "A new signer that doesn't come up takes all of them back by itself, as long as none has signed (exit code 4). \
+             With `--await-signing` it is done only when each new state file goes on (exit code 7 where one doesn't). \
+             `--initial-height` makes each new state file before tmkms does, so that nothing below that height is signed; \
+             a state file that is there is never changed.",
             "After a crash or a power cut, `apply` goes on with the interrupted operation; it looks at every gate again, shows \
              how things stand, and asks.",
             "A unit that runs is no proof of a signature: watch `kmsctl heights` rise once the validators are back.",
         ],
         "rollback" => &[
             "Takes the newest switch back: the mirror image of `apply`, by the same rules. Stop the new chain's validators \
-             first. The staged files stay, closed, and the new chain's state files are kept, in case it is tried again.",
+             first: while one has its signer sign, the way back is refused. The staged files stay, closed, and the new chain's state files are kept, in case it is tried again.",
         ],
         "init" => &[
             "Makes a new signer: a connection key, the consensus key where it is in a file, the state file, tmkms.toml and a \
@@ -136,6 +145,10 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "At the halt, with the validators stopped, compare the heights with your other hosts and switch:",
         &["# kmsctl heights", "# kmsctl apply"],
+    ),
+    (
+        "The same without a hand at the keyboard: wait for the halt height, switch, and wait for signatures:",
+        &["# kmsctl apply --yes --halt-height 2233550 --wait-for-halt 2h --await-signing 30m"],
     ),
     (
         "Once the validators are back, see them sign:",

@@ -9,9 +9,10 @@ use crate::unit::UnitName;
 const LOOKED_AT: usize = 20;
 const SAID: usize = 3;
 
-/// The last lines of a unit, each on a line of its own and indented, and what the last of them that is known means.
-pub fn of(host: &mut Host, unit: &UnitName) -> String {
-    let lines = match host.processes.last_lines(unit, LOOKED_AT) {
+/// The last lines of a unit since its operation was opened, each on a line of its own and indented, and what the last of
+/// them that is known means.
+pub fn of(host: &mut Host, unit: &UnitName, since: jiff::Timestamp) -> String {
+    let lines = match host.processes.last_lines(unit, since, LOOKED_AT) {
         Ok(lines) => lines,
         Err(e) => return format!("\n    what it logged can't be read: {e:#}"),
     };

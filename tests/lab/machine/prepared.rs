@@ -1,6 +1,6 @@
 //! Where the things are that `tests/lab/prepare` made, and a clear word where they aren't.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
@@ -45,9 +45,17 @@ impl Lab {
         self.cache.join("root")
     }
 
-    /// The real tmkms 0.12.2, with softsign and yubihsm.
+    /// The real tmkms 0.12.2, or the version that is asked for, with softsign and yubihsm.
     pub fn tmkms(&self) -> PathBuf {
-        self.cache.join("tmkms-0.12.2/bin/tmkms")
+        let version = tmkms_version();
+        self.cache
+            .join(format!("tmkms-{}", version.display()))
+            .join("bin/tmkms")
+    }
+
+    /// Whether this tmkms refuses a validator of another chain. Up to 0.12.2 it signs with its own chain's id.
+    pub fn checks_the_chain(&self) -> bool {
+        tmkms_version() != Path::new("0.12.2")
     }
 
     /// The folder of the cargo-deb that builds kmsctl's package.
@@ -59,6 +67,10 @@ impl Lab {
     pub fn part(&self, name: &str) -> PathBuf {
         self.cache.join("parts").join(name)
     }
+}
+
+fn tmkms_version() -> PathBuf {
+    var("KMSCTL_LAB_TMKMS_VERSION").unwrap_or_else(|| "0.12.2".into())
 }
 
 fn var(name: &str) -> Option<PathBuf> {
