@@ -36,6 +36,8 @@ pub struct Who {
     pub name: String,
     pub uid: u32,
     pub gids: BTreeSet<u32>,
+    /// Modes and lists are nothing to it, as to root while the unit leaves it that power.
+    pub above_modes: bool,
 }
 
 impl Accounts {
@@ -123,6 +125,7 @@ impl Accounts {
             name: user.to_owned(),
             uid,
             gids,
+            above_modes: uid == 0 && !text.empties("Service", "CapabilityBoundingSet"),
         })
     }
 

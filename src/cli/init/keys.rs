@@ -20,8 +20,6 @@ use crate::ledger::{Ledger, share_key};
 pub struct Keys {
     /// None where a device has it.
     pub consensus: Option<SecretKey>,
-    /// None where only the device knows it.
-    pub public: Option<PublicKey>,
     pub connection: SecretKey,
 }
 
@@ -88,7 +86,6 @@ pub fn read(
         (Provider::Softsign, None) => Some(generate()?),
     };
     Ok(Keys {
-        public: consensus.as_ref().map(SecretKey::public_key),
         consensus,
         connection: generate()?,
     })

@@ -15,9 +15,6 @@ use crate::init::{Provider, Signer};
 use crate::inventory::{FileFacts, Inventory};
 use crate::paths::{ManagedPath, NewPath};
 
-const WRITE_AND_ENTER: u32 = 0o3;
-const ENTER: u32 = 0o1;
-
 /// The signers whose config is in this folder.
 pub fn fleet(inventory: &Inventory, home: &Path) -> Vec<Sibling> {
     let here = inventory
@@ -74,45 +71,7 @@ pub fn binary(
             found.display()
         )));
     }
-    reached(files, &found, user)?;
     Ok(found)
-}
-
-/// Refuses a path that the signer's user can't come to.
-fn reached(files: &Tree, path: &Path, user: &User) -> Result<(), Failure> {
-    for folder in path.ancestors().skip(1) {
-        let entry = files
-            .entry(folder)
-            .with_context(|| format!("looking at {}", folder.display()))?;
-        // A folder that is given is the host's /, whoever owns it.
-        if folder == Path::new("/") {
-            continue;
-        }
-        if let Some(Entry::Folder(facts)) = entry
-            && !may(facts, user, ENTER)
-        {
-            return Err(Failure::refused(format!(
-                "{} is closed to {} (mode {:04o}), so it can't come to {}: open it, choose another place, or another --user",
-                folder.display(),
-                user.name,
-                facts.mode,
-                path.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a folder's bits let somebody in. The unit takes root's powers to pass over them away.
-fn may(facts: FileFacts, user: &User, wanted: u32) -> bool {
-    let bits = if facts.uid == user.uid {
-        facts.mode >> 6
-    } else if facts.gid == user.gid {
-        facts.mode >> 3
-    } else {
-        facts.mode
-    };
-    bits & wanted == wanted
 }
 
 /// The folders to make, with the signer's own closed to all others.
@@ -197,22 +156,6 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
         return Err(Failure::refused(format!(
             "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there",
             home.display()
-        )));
-    }
-    reached(files, signer.names.state.as_path(), &signer.user)?;
-    reached(files, signer.names.config.as_path(), &signer.user)?;
-    if let Some(folder) = signer.names.state.as_path().parent()
-        && let Some(Entry::Folder(facts)) = entry(folder)?
-        && !may(facts, &signer.user, WRITE_AND_ENTER)
-    {
-        return Err(Failure::refused(format!(
-            "{} (owner {}, mode {:04o}) can't be written by {}, so tmkms couldn't keep its state: `chown {} {}`",
-            folder.display(),
-            facts.uid,
-            facts.mode,
-            signer.user.name,
-            signer.user.name,
-            folder.display()
         )));
     }
     Ok(plan)
