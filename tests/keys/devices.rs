@@ -15,13 +15,13 @@ use tmkms_core::PublicKey;
 use crate::files::softsign;
 use crate::support::{CONFIGS, Host};
 
-type Script = dyn Fn(&Question) -> Result<Answer, Trouble>;
+pub type Script = dyn Fn(&Question) -> Result<Answer, Trouble>;
 
 /// A device that answers what it is told to.
 #[derive(Clone)]
-struct Played {
-    answer: Rc<Script>,
-    asked: Rc<RefCell<Vec<String>>>,
+pub struct Played {
+    pub answer: Rc<Script>,
+    pub asked: Rc<RefCell<Vec<String>>>,
 }
 
 impl Hsm for Played {
@@ -42,7 +42,7 @@ impl Hsm for Played {
     }
 }
 
-fn sound(question: &Question) -> Answer {
+pub fn sound(question: &Question) -> Answer {
     let key = |id: &u16| HsmKey::Ed25519 {
         public: PublicKey::from_bytes([*id as u8; 32]),
         may_sign: true,

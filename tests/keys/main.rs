@@ -5,5 +5,6 @@
 mod contact;
 mod devices;
 mod files;
+mod new;
 #[path = "../support/mod.rs"]
 mod support;

@@ -93,12 +93,11 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
             .entry(path)
             .with_context(|| format!("looking at {}", path.display()))
     };
-    let files_of = [
-        &signer.names.config,
-        &signer.names.connection,
-        &signer.names.key,
-        &signer.names.state,
-    ];
+    let names = &signer.names;
+    let mut files_of = vec![&names.config, &names.connection, &names.state];
+    if signer.provider == Provider::Softsign {
+        files_of.push(&names.key);
+    }
     let parents = files_of.iter().filter_map(|path| path.as_path().parent());
     for folder in [home.as_path()].into_iter().chain(parents) {
         let mut missing = Vec::new();
