@@ -379,3 +379,52 @@ fn a_failure_half_way_leaves_nothing_behind() {
         ],
     );
 }
+
+/// What a kill or a power cut leaves after each of init's writes: the next one says what to remove, and then goes through.
+#[test]
+fn an_init_that_was_cut_short_says_what_to_remove() {
+    let home = "root/tmkms/config";
+    let order = [
+        "secrets/kms-identity.key",
+        "secrets/consensus.key",
+        "state/haqq_11235-1-consensus.json",
+        "tmkms.toml",
+    ];
+    for written in [1, 2, 3, 4] {
+        for unfinished in [false, true] {
+            let host = host("haqq_11235-1");
+            Init::haqq().run(&host).exits(0);
+            fs::remove_file(host.path(UNITS).join("tmkms.service")).unwrap();
+            for later in &order[written..] {
+                fs::remove_file(host.path(&format!("{home}/{later}"))).unwrap();
+            }
+            let mut left: Vec<String> = order[..written]
+                .iter()
+                .map(|file| format!("/{home}/{file}"))
+                .collect();
+            if unfinished && let Some(last) = left.last_mut() {
+                let whole = last.clone();
+                let (folder, name) = whole.rsplit_once('/').unwrap();
+                *last = format!("{folder}/.{name}.kmsctl-new");
+                fs::rename(host.path(&whole), host.path(last)).unwrap();
+            }
+            let folders = ["secrets", "state"].map(|folder| format!("/{home}/{folder}"));
+            let remove = format!("`rm {} && rmdir {}`", left.join(" "), folders.join(" "));
+            let before = host.tree();
+            Init::haqq()
+                .run(&host)
+                .exits(3)
+                .says(&["isn't empty", &remove]);
+            assert_eq!(host.tree(), before);
+            for file in &left {
+                fs::remove_file(host.path(file)).unwrap();
+            }
+            let remove = format!("`rmdir {}`", folders.join(" "));
+            Init::haqq().run(&host).exits(3).says(&[&remove]);
+            for folder in &folders {
+                fs::remove_dir(host.path(folder)).unwrap();
+            }
+            Init::haqq().run(&host).exits(0);
+        }
+    }
+}

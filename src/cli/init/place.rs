@@ -8,7 +8,7 @@ use tmkms_core::config::KeyType;
 use super::write::Plan;
 use crate::accounts::User;
 use crate::exit::Failure;
-use crate::host::files::Tree;
+use crate::host::files::{Tree, unfinished};
 use crate::host::{Entry, Files, Host};
 use crate::init::names::Sibling;
 use crate::init::{Provider, Signer};
@@ -153,8 +153,9 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
             .with_context(|| format!("reading {}", home.display()))?
     {
         return Err(Failure::refused(format!(
-            "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there",
-            home.display()
+            "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there{}",
+            home.display(),
+            cut_short(files, signer)?
         )));
     }
     Ok(plan)
@@ -193,10 +194,63 @@ pub fn is_free(host: &mut Host, files: &Tree, signer: &Signer) -> Result<(), Fai
         if there.is_some() {
             return Err(Failure::refused(format!(
                 "{} is there already, and nothing is overwritten: name another place or unit, or take it away where it is \
-                 of no use",
-                path.display()
+                 of no use{}",
+                path.display(),
+                cut_short(files, signer)?
             )));
         }
     }
     Ok(())
+}
+
+/// What to take away after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
+/// nobody's yet. Empty where there is a unit, or none of them.
+fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
+    let entry = |path: &Path| {
+        files
+            .entry(path)
+            .with_context(|| format!("looking at {}", path.display()))
+    };
+    let unit = unit_path(signer)?;
+    if entry(unit.as_path())?.is_some() {
+        return Ok(String::new());
+    }
+    let names = &signer.names;
+    let word = |path: &Path| {
+        let path = path.to_string_lossy();
+        shlex::try_quote(&path).unwrap_or_default().into_owned()
+    };
+    let (mut left, mut folders) = (Vec::new(), Vec::new());
+    for path in [&names.connection, &names.key, &names.state, &names.config] {
+        let path = path.as_path();
+        for path in [Some(path.to_owned()), unfinished(path)]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(Entry::File(_)) = entry(&path)? {
+                left.push(word(&path));
+            }
+        }
+        let folder = path.parent().filter(|folder| *folder != signer.home);
+        if let Some(folder) = folder.filter(|folder| folder.starts_with(&signer.home))
+            && let Some(Entry::Folder(_)) = entry(folder)?
+        {
+            folders.push(word(folder));
+        }
+    }
+    folders.dedup();
+    let mut commands = Vec::new();
+    for (command, paths) in [("rm", left), ("rmdir", folders)] {
+        if !paths.is_empty() {
+            commands.push(format!("{command} {}", paths.join(" ")));
+        }
+    }
+    Ok(match commands.is_empty() {
+        true => String::new(),
+        false => format!(
+            ". If an init was cut short here, nothing has used what it left, since it writes {unit} last: `{}`, and the \
+             same init again",
+            commands.join(" && ")
+        ),
+    })
 }
