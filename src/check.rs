@@ -159,7 +159,7 @@ impl Looked<'_> {
 impl Disk for Looked<'_> {
     fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, Unread> {
         let path = self.absolute(path).ok_or(Unread::Missing)?;
-        let read = self.files.read(&path).map(Zeroizing::new);
+        let read = self.files.read_secret(&path);
         read.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Unread::Missing,
             _ => Unread::Because(e.to_string()),

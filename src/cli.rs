@@ -9,7 +9,7 @@ mod doctor;
 mod halt;
 mod heights;
 mod history;
-mod init;
+pub mod init;
 mod man;
 mod operation;
 pub mod plan;

@@ -29,6 +29,7 @@ use crate::unit::UnitName;
 pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
+pub use signer::chains;
 pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.

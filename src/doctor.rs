@@ -5,8 +5,7 @@
 //! takes one connection, which is its signer's. What can't be judged, on this host or for this user, is said as such and
 //! never taken for fine.
 
-mod access;
-mod accounts;
+pub mod access;
 pub mod files;
 mod machine;
 mod running;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tmkms_core::state::SignState;
+use tmkms_core::state::{SignState, StateFile};
 
 use crate::finding::{Code, Finding};
 use crate::inventory::StateReading;
@@ -40,22 +40,16 @@ impl Floor {
 
     /// What tmkms reads of it: above every round and step of the height (facts: run on 0.10.1, 0.12.2, 0.14.0, 0.15.0).
     pub fn state(&self) -> SignState {
-        SignState {
-            height: self.height,
-            round: i32::MAX.unsigned_abs(),
-            step: i8::MAX.unsigned_abs(),
-        }
+        self.file().at
     }
 
     /// The file's content.
     pub fn bytes(&self) -> Vec<u8> {
-        let SignState {
-            height,
-            round,
-            step,
-        } = self.state();
-        format!(r#"{{"height":"{height}","round":"{round}","step":{step},"block_id":null}}"#)
-            .into_bytes()
+        self.file().to_tmkms().into_bytes()
+    }
+
+    fn file(&self) -> StateFile {
+        StateFile::floor(self.height)
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::protocol::TmkmsVersion;
+use zeroize::Zeroizing;
 
 use crate::content::Fingerprint;
 use crate::floor::Floor;
@@ -79,6 +80,10 @@ pub trait Files {
     fn fingerprint(&self, path: &Path) -> io::Result<Fingerprint>;
     /// The whole of a regular file of at most 16 MiB, links followed.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The same of a file that may hold a key or a password, into memory that is wiped.
+    fn read_secret(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.read(path).map(Zeroizing::new)
+    }
     /// The names in a folder, sorted; empty when there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// The access control list of a file or folder, links followed, as the kernel keeps it; none where it has none.

@@ -13,6 +13,7 @@ use tmkms_core::chain_id::ChainId;
 use tmkms_core::config::{Config, KeyFormat, KeyRef};
 use tmkms_core::protocol::ProtocolVersion;
 
+use crate::accounts::User;
 use crate::unit::UnitName;
 use names::Names;
 
@@ -57,33 +58,6 @@ impl KeysShown {
             (Format::Bech32, None) => return None,
             (Format::CosmosJson, _) => KeyFormat::CosmosJson,
             (Format::Hex, _) => KeyFormat::Hex,
-        })
-    }
-}
-
-/// Who runs the signer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    pub name: String,
-    pub uid: u32,
-    pub gid: u32,
-    pub home: PathBuf,
-}
-
-impl User {
-    /// Looks a user up in the text of /etc/passwd.
-    pub fn find(passwd: &str, name: &str) -> Option<User> {
-        passwd.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            match fields[..] {
-                [known, _, uid, gid, _, home, ..] if known == name => Some(User {
-                    name: name.to_owned(),
-                    uid: uid.parse().ok()?,
-                    gid: gid.parse().ok()?,
-                    home: PathBuf::from(home),
-                }),
-                _ => None,
-            }
         })
     }
 }

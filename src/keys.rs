@@ -5,13 +5,11 @@
 //! answers is an observation, like a height: it is no part of a plan and of its id, so a connector that is away changes
 //! findings and nothing else.
 
-pub mod softsign;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 use tmkms_core::config::KeyRef;
 
 use crate::host::hsm::{Adapter, Answer, Trouble};
@@ -63,14 +61,14 @@ pub struct Device {
 /// What is known of a host's keys.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    known: BTreeMap<KeyRef, Result<ConsensusKey, Unknown>>,
+    known: BTreeMap<KeyRef, Result<PublicKey, Unknown>>,
     /// As they were asked; none before.
     pub devices: Vec<Device>,
 }
 
 impl Keys {
     /// Notes a key's public half. One that is known stays known: a second config may name the file wrongly.
-    pub fn saw(&mut self, key: KeyRef, public: Result<ConsensusKey, Unknown>) {
+    pub fn saw(&mut self, key: KeyRef, public: Result<PublicKey, Unknown>) {
         match self.known.get(&key) {
             Some(Ok(_)) => {}
             _ => drop(self.known.insert(key, public)),
@@ -78,7 +76,7 @@ impl Keys {
     }
 
     /// The public half.
-    pub fn public(&self, key: &KeyRef) -> Option<ConsensusKey> {
+    pub fn public(&self, key: &KeyRef) -> Option<PublicKey> {
         self.known.get(key)?.as_ref().ok().copied()
     }
 
@@ -115,11 +113,11 @@ mod tests {
             key: 1,
         };
         let mut keys = Keys::default();
-        keys.saw(file("/a"), Ok(ConsensusKey([1; 32])));
-        keys.saw(file("/b"), Ok(ConsensusKey([1; 32])));
-        keys.saw(file("/c"), Ok(ConsensusKey([2; 32])));
+        keys.saw(file("/a"), Ok(PublicKey::from_bytes([1; 32])));
+        keys.saw(file("/b"), Ok(PublicKey::from_bytes([1; 32])));
+        keys.saw(file("/c"), Ok(PublicKey::from_bytes([2; 32])));
         keys.saw(file("/d"), Err(Unknown::Missing));
-        keys.saw(hsm.clone(), Ok(ConsensusKey([2; 32])));
+        keys.saw(hsm.clone(), Ok(PublicKey::from_bytes([2; 32])));
         for (a, b, same) in [
             (file("/a"), file("/b"), true),
             (file("/a"), file("/c"), false),

@@ -18,6 +18,9 @@ use crate::plan::{ChainFile, Plan};
 pub struct Ledger {
     /// The highest point ever journalled for a state file.
     heights: BTreeMap<PathBuf, SignState>,
+    /// Floors that are taken away, or are about to be: where one is still there it is known, and where it isn't nothing is
+    /// lost.
+    leaving: BTreeMap<PathBuf, SignState>,
     /// Key and chain to state file, as operations that began used them.
     files: Vec<ChainFile>,
     /// Files and folders that kmsctl made and hasn't taken away, and the plan that they were made for.
@@ -99,11 +102,9 @@ impl Ledger {
             .steps()
             .map(|s| (&s.id, &s.action))
             .collect();
-        let mut intended = BTreeSet::new();
         for record in &journal.records {
             match record {
                 Record::Intent { step } => {
-                    intended.insert(step);
                     if let Some(action) = actions.get(step) {
                         self.intended(action, &journal.plan);
                     }
@@ -116,12 +117,6 @@ impl Ledger {
                         self.written.remove(&ManagedPath::fence(unit));
                     }
                     Some(Action::LayFloor { floor, .. }) => self.saw(floor.path(), floor.state()),
-                    // It may have been taken away right before a death.
-                    Some(Action::WithdrawFloor { floor })
-                        if !already || intended.contains(step) =>
-                    {
-                        self.forget(floor);
-                    }
                     // One that wasn't empty was left, and is still ours.
                     Some(Action::RemoveFolder { path }) if !already => {
                         self.written.remove(path);
@@ -160,6 +155,13 @@ impl Ledger {
                 self.written
                     .entry(marker)
                     .or_insert_with(|| plan.id.clone());
+            }
+            // A death may follow before it is done, or right after.
+            Action::WithdrawFloor { floor }
+                if self.highest(floor.path()) == Some(floor.state()) =>
+            {
+                self.forget(floor);
+                self.leaving.insert(floor.path().to_owned(), floor.state());
             }
             _ => {}
         }
@@ -218,6 +220,11 @@ impl Ledger {
         if self.highest(floor.path()) == Some(floor.state()) {
             self.heights.remove(floor.path());
         }
+    }
+
+    /// What a floor that may still be there says.
+    pub fn leaving(&self, file: &Path) -> Option<SignState> {
+        self.leaving.get(file).copied()
     }
 
     /// The highest point ever journalled for a state file.

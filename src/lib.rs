@@ -13,6 +13,7 @@ compile_error!(
     "failpoints hold kmsctl in the middle of a switch: they are for tests, never for a release"
 );
 
+mod accounts;
 pub mod apply;
 pub mod check;
 pub mod cli;

@@ -232,6 +232,47 @@ fn going_on_asks_for_each_gate_again() {
 }
 
 #[test]
+fn a_signer_that_was_stopped_too_late_is_held_to_what_it_signed() {
+    let host = planned();
+    validators(&host, &["tmkms-02"], 20, STANDS + 1, false);
+    let apply = ["apply", "--yes", "--no-auto-rollback"];
+    let late = "was 2233550/0/2 when this began and is 2233551/0/2";
+    host.kmsctl(&apply).exits(5).says(&[late]);
+    host.remove("run/kmsctl/faults.json");
+    // Stopped or not, it signed after the gate: going on isn't forgetting.
+    host.kmsctl(&apply).exits(5).says(&[late]);
+    let below = (STANDS + 5).to_string();
+    host.kmsctl(&[&apply[..], &["--halt-height", &below]].concat())
+        .exits(3)
+        .says(&["block[below-halt-height]", "state02.json"]);
+    let there = (STANDS + 1).to_string();
+    host.kmsctl(&[&apply[..], &["--max-spread", "1", "--halt-height", &there]].concat())
+        .exits(3)
+        .says(&["block[below-halt-height]", "state03.json"]);
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    assert_eq!(up(&host), OLD);
+}
+
+#[test]
+fn the_halt_height_it_was_begun_with_is_kept() {
+    let host = planned();
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-02.v3.service":{"start":"failed"}}"#,
+    );
+    let height = STANDS.to_string();
+    let alone = ["apply", "--yes", "--no-auto-rollback", "--parallel", "1"];
+    host.kmsctl(&[&alone[..], &["--halt-height", &height]].concat())
+        .exits(5);
+    validators(&host, &["tmkms-03"], 5, STANDS + 9, true);
+    let file = format!("{}/commercio_priv_validator_state03.json", support::CONFIGS);
+    host.edit(&file, "2233550", "2233555");
+    host.kmsctl(&["apply", "--yes", "--max-spread", "9"])
+        .exits(3)
+        .says(&["The halt height is 2233550, as it was begun with."]);
+}
+
+#[test]
 fn the_way_back_is_guarded_by_the_new_chain() {
     let host = planned();
     host.kmsctl(&["apply", "--yes"]).exits(0);

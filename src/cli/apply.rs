@@ -275,6 +275,7 @@ fn go_on(
     open: &Journal,
 ) -> Outcome {
     let plan = &open.plan;
+    let halt = args.halt.as_begun(ui, &open.program);
     if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
         return Err(Failure::refused(format!(
             "operation {} ({}) is open, of plan {}: `kmsctl apply` without a plan goes on with it, `kmsctl rollback` \
@@ -314,8 +315,16 @@ fn go_on(
         plan.request.new_chain,
         plan.moves.len()
     ))?;
-    let leaving = halt::leaving(plan, &inventory, Side::New);
-    halt::guard(&mut program, &args.halt.pass(host, ui, &leaving)?);
+    let mut leaving = halt::leaving(plan, &inventory, Side::New);
+    for (signer, moving) in leaving
+        .iter_mut()
+        .filter_map(|l| plan.moves.iter().find(|m| m.old == l.unit).map(|m| (l, m)))
+    {
+        let stop = |a: &Action| matches!(a, Action::Stop { unit } if *unit == moving.old);
+        let there = inventory.signer(&moving.new).is_some_and(Signer::is_up);
+        signer.stopped = signer.pid == 0 && !there && open.intended(stop);
+    }
+    halt::guard(&mut program, &halt.pass(host, ui, &leaving)?);
     args.lay_floors(host, ui, plan, &leaving, &mut program)?;
     if args.halt.waits() {
         inventory = operation::with_devices(host)?;
@@ -374,9 +383,11 @@ fn forward(open: &Journal, inventory: &Inventory) -> Program {
         let start = |a: &Action| matches!(a, Action::Start { unit: started } if started == unit);
         open.program.steps().any(|s| start(&s.action))
     };
-    let old = open.plan.moves.iter().map(|m| m.old.clone());
-    let mut program = whole(&open.plan, &old.filter(|unit| starts(unit)).collect());
     let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    let old = open.plan.moves.iter().map(|m| m.old.clone());
+    // What a boot started in the middle is moved as well.
+    let running = old.filter(|unit| starts(unit) || up(unit)).collect();
+    let mut program = whole(&open.plan, &running);
     program
         .before
         .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if up(unit)));

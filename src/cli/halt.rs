@@ -12,10 +12,11 @@ use super::operation;
 use super::watch::duration;
 use crate::discover;
 use crate::exit::Failure;
-use crate::finding::Finding;
+use crate::finding::{Code, Finding};
 use crate::host::Host;
 use crate::inventory::StateReading;
 use crate::plan::halt::{self, Halt, Halts, Leaving, Reach};
+use crate::plan::program::{Action, Program};
 use crate::ui::Ui;
 use crate::ui::waiting::{Standing, Waiting};
 
@@ -24,7 +25,7 @@ const WATCH: Duration = Duration::from_secs(15);
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct HaltArgs {
     /// The last height of the old chain: every signer must have precommitted it, and none be past the next one
     #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
@@ -45,6 +46,25 @@ struct Seen {
 }
 
 impl HaltArgs {
+    /// The halt height that an operation was begun with counts where it is gone on with and none is named.
+    pub fn as_begun(&self, ui: Ui, program: &Program) -> HaltArgs {
+        let asked = program.steps().find_map(|step| match &step.action {
+            Action::CheckHalted { files } => files.iter().find_map(|f| match f.halt {
+                Halt::Height(height) => Some(height),
+                Halt::Still(_) => None,
+            }),
+            _ => None,
+        });
+        let mut halt = self.clone();
+        if let (None, Some(height)) = (halt.halt_height, asked) {
+            ui.note(&format!(
+                "The halt height is {height}, as it was begun with."
+            ));
+            halt.halt_height = Some(height);
+        }
+        halt
+    }
+
     pub fn waits(&self) -> bool {
         self.wait_for_halt.is_some()
     }
@@ -69,16 +89,24 @@ impl HaltArgs {
     pub fn pass(&self, host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<Halts, Failure> {
         let Some(height) = self.halt_height else {
             stands_still(host, ui, leaving)?;
-            return Ok(as_they_are(host, leaving));
+            let unread = unreadable(host, leaving);
+            operation::judge(ui, unread, "how far the chain was signed isn't known")?;
+            let mut halts = as_they_are(host, leaving);
+            // What an operation stopped before is held to what it saw then.
+            let stopped = leaving.iter().filter(|l| l.stopped);
+            for file in stopped.flat_map(|l| &l.files) {
+                halts.remove(&file.state_file);
+            }
+            return Ok(halts);
         };
         match self.wait_for_halt {
             Some(limit) => self.wait(host, ui, leaving, height, limit)?,
             None => stands_still(host, ui, leaving)?,
         }
         let mut halts = as_they_are(host, leaving);
-        let mut findings = Vec::new();
-        // One that doesn't run signs nothing: it is only moved.
-        for signer in leaving.iter().filter(|l| l.pid != 0) {
+        let mut findings = unreadable(host, leaving);
+        // One that didn't run signed nothing: it is only moved.
+        for signer in leaving.iter().filter(|l| l.counts()) {
             for file in &signer.files {
                 let reading = discover::state(&*host.files, &file.state_file);
                 findings.extend(halt::at_height(signer, file, &reading, height));
@@ -106,7 +134,7 @@ impl HaltArgs {
             let now = host.clock.elapsed();
             let mut standing = Vec::new();
             let mut past = Vec::new();
-            for signer in leaving.iter().filter(|l| l.pid != 0) {
+            for signer in leaving.iter().filter(|l| l.counts()) {
                 let seen = look(host, signer)?;
                 let (states, from) = since
                     .entry(&signer.signer)
@@ -198,6 +226,26 @@ pub fn stands_still(host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<(), 
     Ok(())
 }
 
+/// Signers that are to be stopped and whose state files say nothing: unknown is no gate passed (rule S12).
+fn unreadable(host: &Host, leaving: &[Leaving]) -> Vec<Finding> {
+    let counting = leaving.iter().filter(|l| l.counts());
+    let files = counting.flat_map(|l| l.files.iter().map(move |f| (l, f)));
+    files
+        .filter_map(|(signer, file)| {
+            let why = match discover::state(&*host.files, &file.state_file) {
+                StateReading::Read(_) => return None,
+                StateReading::Missing => "it isn't there".to_owned(),
+                StateReading::Link => "it is a link".to_owned(),
+                StateReading::Unreadable(why) => why,
+            };
+            let message = format!("how far {} was signed can't be read: {why}", file.chain);
+            let remedy = "find the file, or what keeps it from being read; never begin a new one for this chain";
+            let finding = Finding::block(Code::StateUnreadable, message);
+            Some(finding.of(&signer.signer).at(&file.state_file).remedy(remedy))
+        })
+        .collect()
+}
+
 fn signed_on(
     host: &Host,
     signer: &Leaving,
@@ -220,6 +268,10 @@ fn look(host: &mut Host, signer: &Leaving) -> anyhow::Result<Seen> {
         (file.state_file.clone(), reading)
     });
     let states = states.collect();
+    if signer.pid == 0 {
+        let connected = false;
+        return Ok(Seen { states, connected });
+    }
     let connections = match host.processes.connections(signer.pid) {
         Ok(connections) => Ok(connections),
         // It may have been started anew since.

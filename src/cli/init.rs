@@ -4,27 +4,30 @@
 //! nothing is started. A private key goes from its source into one file: never into a message, a log or a document.
 
 mod ask;
+mod foreseen;
+mod judged;
 mod keys;
 mod last_signed;
 mod place;
 mod write;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use tmkms_core::chain_id::ChainId;
-use tmkms_core::keys::PublicKey;
-use tmkms_core::protocol::{ProtocolVersion, Support, support};
+use tmkms_core::keys::{PublicKey, SecretKey};
+use tmkms_core::protocol::ProtocolVersion;
 
+use self::foreseen::Foreseen;
 use super::operation;
+use crate::accounts::Accounts;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::host::Host;
 use crate::host::files::Tree;
-use crate::host::{Files, Host};
 use crate::init::names::{self, Given};
-use crate::init::{Address, Format, KeysShown, Provider, Signer, User};
+use crate::init::{Address, Format, KeysShown, Signer};
 use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
@@ -120,23 +123,26 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     operation::none_open(history.open())?;
-    let inventory = discover::inventory(host, Versions::Skip)?;
+    let mut inventory = discover::inventory(host, Versions::Skip)?;
     let signer = signer(host, files, &args, &inventory)?;
     let mut plan = place::folders(files, &signer, args.name.is_some())?;
     place::is_free(host, files, &signer)?;
-    let mut warnings = warnings(host, &signer)?;
-    let keys = keys::read(files, &args, &signer.provider, &mut warnings)?;
-    let ledger = Ledger::of(&history.0);
-    keys::sign_nowhere_else(files, &inventory, &ledger, &signer, keys.public)?;
-    let state = last_signed::state(host, files, &args, &signer, keys.public, &mut warnings)?;
-
     let config = render::signer::config(&signer)?;
     let unit = render::signer::unit(&signer)?;
     UnitText::parse(&unit).map_err(|e| anyhow::anyhow!("the rendered unit is wrong: {e}"))?;
+    let new = judged::discovered(files, &signer, &config, &unit)?;
+
+    let mut warnings = Vec::new();
+    let keys = keys::read(files, &args, &signer.provider, &mut warnings)?;
+    let seen = judged::device(host, &mut inventory, &signer, new.clone(), &mut warnings)?;
     let public = Publics {
-        consensus: keys.public,
+        consensus: keys.consensus.as_ref().map(SecretKey::public_key).or(seen),
         connection: keys.connection.public_key(),
     };
+    let ledger = Ledger::of(&history.0);
+    keys::sign_nowhere_else(&inventory, &ledger, &signer, public.consensus)?;
+    let state = last_signed::state(host, files, &args, &signer, public.consensus, &mut warnings)?;
+
     plan.secret(&signer.names.connection, keys.connection.to_base64());
     if let Some(key) = &keys.consensus {
         plan.secret(&signer.names.key, key.to_base64());
@@ -144,6 +150,11 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     plan.own(&signer.names.state, state.to_tmkms());
     plan.own(&signer.names.config, config);
     plan.root(&place::unit_path(&signer)?, unit);
+    let version = host
+        .processes
+        .tmkms_version(&signer.binary, &signer.user.name)?;
+    let foreseen = Foreseen { files, plan: &plan };
+    warnings.extend(judged::written(&foreseen, &signer, &new, version)?);
 
     let report = report(&signer, &public, &state, &plan, warnings);
     if !ui.json {
@@ -168,7 +179,7 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
 }
 
 struct Publics {
-    /// Unknown where only the device knows it.
+    /// Unknown where only a device knows it that isn't asked.
     consensus: Option<PublicKey>,
     connection: PublicKey,
 }
@@ -188,10 +199,8 @@ fn signer(
 ) -> Result<Signer, Failure> {
     let chain = given(&args.chain, "--chain")?.clone();
     let home = given(&args.home, "--home")?.clone();
-    let passwd = files
-        .read(Path::new("/etc/passwd"))
-        .context("reading /etc/passwd")?;
-    let user = User::find(&String::from_utf8_lossy(&passwd), &args.user).ok_or_else(|| {
+    let accounts = Accounts::read(files);
+    let user = accounts.known(&args.user).cloned().ok_or_else(|| {
         Failure::refused(format!(
             "/etc/passwd: there is no user {}: make one (`useradd --system --shell /usr/sbin/nologin {}`), or name another \
              with --user",
@@ -255,52 +264,6 @@ fn keys_shown(args: &InitArgs) -> Result<KeysShown, Failure> {
             "init needs --bech32-prefix, or --account-prefix and --consensus-prefix",
         )),
     }
-}
-
-/// What is worth saying and stops nothing; what the binary doesn't work with does.
-fn warnings(host: &mut Host, signer: &Signer) -> Result<Vec<String>, Failure> {
-    let mut warnings = Vec::new();
-    let binary = signer.binary.display();
-    let version = host
-        .processes
-        .tmkms_version(&signer.binary, &signer.user.name)?;
-    if let Some(version) = version
-        && signer.keys_shown.format == Format::CosmosJson
-        && (version.major, version.minor) < (0, 11)
-    {
-        return Err(Failure::refused(format!(
-            "tmkms {version} ({binary}) doesn't know cosmos-json: leave --key-format out, or name another --binary"
-        )));
-    }
-    match version.map(|version| (version, support(version, Some(signer.protocol)))) {
-        Some((version, Some(Support::Refused | Support::Panics))) => {
-            return Err(Failure::refused(format!(
-                "tmkms {version} ({binary}) doesn't work with {}: name another --protocol or --binary",
-                signer.protocol
-            )));
-        }
-        Some((_, Some(Support::Works))) => {}
-        Some((_, None)) | None => warnings.push(format!(
-            "{binary} doesn't tell a version that kmsctl knows: whether it works with {} isn't known",
-            signer.protocol
-        )),
-    }
-    if !signer.addr.has_peer_id() {
-        warnings.push(format!(
-            "{} has no peer id: whoever answers there is taken for the validator. `PEER_ID@` before the host is what tmkms \
-             logs as unverified at its first connection",
-            signer.addr
-        ));
-    }
-    if let Provider::Yubihsm(device) = &signer.provider
-        && device.serial.is_none()
-    {
-        warnings.push(
-            "no --serial-number: another device on the same connector would be taken for this one"
-                .into(),
-        );
-    }
-    Ok(warnings)
 }
 
 fn report(

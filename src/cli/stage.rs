@@ -27,7 +27,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
     let history = History::read(host)?;
     operation::none_open(history.open().filter(|j| j.verb != Verb::Stage))?;
     let peers = Peers::default();
-    let (plan, _) = operation::current_plan(host, &args.plan, Heights::Later, &peers, &history)?;
+    let (plan, _) = operation::current_plan(host, &args.plan, Heights::Now, &peers, &history)?;
     if plan.moves.is_empty() {
         let message = "The plan's signers are on the new chain already: nothing to stage.";
         events::done(ui, None, message, &[]);

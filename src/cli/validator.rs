@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use tmkms_core::config::SoftsignFormat;
 use tmkms_core::keys::SecretKey;
 
 use super::state::absolute;
@@ -290,7 +291,7 @@ fn copies(files: &Tree, home: &Path, config: &ConfigToml) -> Result<Vec<KeyCopy>
         }
         let key = files.read_secret(&path);
         let address = key.ok().and_then(|bytes| {
-            let key = SecretKey::from_validator_json(&bytes);
+            let key = SecretKey::read(&bytes, SoftsignFormat::Json);
             Some(key.ok()?.public_key().address())
         });
         copies.push(KeyCopy { path, address });

@@ -143,8 +143,9 @@ pub fn go(
     let plan = way.plan;
     let mut program = way.program(&*host.files, &look.inventory)?;
     guard(&mut program, halts);
-    if let Some(undone) = history.get(way.undone) {
-        floor::withdraw(&mut program, &undone.program);
+    let undone = history.get(way.undone).into_iter();
+    for operation in undone.flat_map(|undone| history.taken_up(undone)) {
+        floor::withdraw(&mut program, &operation.program);
     }
     let (journal, id) = match way.resumed {
         Some(open) => (Writer::resume(host, open, &program)?, open.operation),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tmkms_core::SecretKey;
 use tmkms_core::config::{Adapter as Named, KeyRef, KeyType, Yubihsm};
 use zeroize::Zeroizing;
 
@@ -12,7 +13,7 @@ use super::signer::link_free;
 use crate::host::hsm::{Adapter, Answer, HsmKey, Password, Question, Trouble};
 use crate::host::{Files, Host};
 use crate::inventory::{Inventory, Signer};
-use crate::keys::{Device, Keys, Unknown, softsign};
+use crate::keys::{Device, Keys, Unknown};
 use crate::kms::tmkms;
 
 /// Reads the key files that configs name.
@@ -26,8 +27,11 @@ pub fn files(files: &dyn Files, signers: &[Signer]) -> Keys {
             let path = link_free(files, &path);
             let public = read
                 .entry((path.clone(), key.key_format == Default::default()))
-                .or_insert_with(|| match files.read(&path).map(Zeroizing::new) {
-                    Ok(text) => softsign::public(&text, key.key_format).map_err(Unknown::Unfit),
+                .or_insert_with(|| match files.read_secret(&path) {
+                    Ok(bytes) => match SecretKey::read(&bytes, key.key_format) {
+                        Ok(secret) => Ok(secret.public_key()),
+                        Err(why) => Err(Unknown::Unfit(why.to_string())),
+                    },
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Unknown::Missing),
                     Err(e) => Err(Unknown::Unreadable(e.to_string())),
                 });
@@ -140,7 +144,7 @@ fn ask(
 fn password(files: &dyn Files, signer: &Signer, hsm: &Yubihsm) -> Result<Password, Trouble> {
     if let Some(file) = &hsm.auth.password_file {
         let path = tmkms::absolute(&file.value, &signer.unit.working_directory);
-        let bytes = files.read(&path).map(Zeroizing::new).map_err(|e| {
+        let bytes = files.read_secret(&path).map_err(|e| {
             let why = format!("the password file {} can't be read: {e}", path.display());
             match e.kind() {
                 std::io::ErrorKind::NotFound => Trouble::Refused(why),

@@ -327,7 +327,8 @@ fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it isn't UTF-8".to_owned())
 }
 
-fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerChain> {
+/// The chains of a config that is read in a folder.
+pub fn chains(files: &dyn Files, config: &Config, directory: &Path) -> Vec<SignerChain> {
     let chains = config.chains.iter().map(|chain| {
         let written = tmkms::absolute(&config.state_file_or_default(chain), directory);
         let real = link_free(files, &written);

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::accounts::Who;
+use crate::accounts::Who;
 use crate::host::{Entry, Files};
 use crate::inventory::FileFacts;
 use crate::kms::tmkms;
@@ -63,7 +63,7 @@ fn entries(acl: &[u8]) -> Option<Vec<AclEntry>> {
 /// Whether a user may do something with a file or folder that they came to.
 pub fn may(who: &Who, need: Need, facts: &FileFacts, acl: Option<&[u8]>) -> bool {
     let need = need as u32;
-    if who.uid == 0 {
+    if who.above_modes {
         // Root reads and writes everything, and runs what anybody may run.
         return need & 1 == 0 || facts.mode & 0o111 != 0 || need == Need::Change as u32;
     }
@@ -218,6 +218,7 @@ mod tests {
             name: uid.to_string(),
             uid,
             gids: gids.iter().copied().collect(),
+            above_modes: uid == 0,
         }
     }
 

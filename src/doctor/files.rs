@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Check;
 use super::access::{self, Need, barrier};
-use super::accounts::{Accounts, Who};
+use crate::accounts::{Accounts, Who};
 use crate::finding::{Code, Finding};
 use crate::host::{Entry, Files, Host};
 use crate::inventory::{Inventory, Signer};

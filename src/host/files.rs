@@ -290,6 +290,11 @@ impl Files for Tree {
     }
 }
 
+/// Where a file is until it is whole: what a death while it was made leaves.
+pub fn unfinished(path: &Path) -> Option<PathBuf> {
+    Some(path.with_file_name(temporary(path.file_name()?)))
+}
+
 /// What a name is called until it is whole.
 fn temporary(name: &std::ffi::OsStr) -> std::ffi::OsString {
     let mut temporary = std::ffi::OsString::from(".");

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 use zeroize::Zeroizing;
 
 pub use live::Live;
@@ -91,7 +91,7 @@ pub enum HsmKey {
     /// A key of another kind, by its algorithm's name.
     NotEd25519(String),
     Ed25519 {
-        public: ConsensusKey,
+        public: PublicKey,
         may_sign: bool,
         /// It may leave the device, wrapped.
         exportable: bool,

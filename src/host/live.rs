@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use alive::Alive;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
@@ -18,6 +18,7 @@ use super::memory::{Memory, OnDisk};
 use super::systemd::Systemd;
 use super::{Clock, Executable, Host, Processes};
 use super::{logs, sockets};
+use crate::accounts::Accounts;
 use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
@@ -297,18 +298,7 @@ fn user_ids(user: &str) -> Result<Option<(u32, u32)>> {
     if user.is_empty() {
         return Ok(Some((0, 0)));
     }
-    let passwd = PathBuf::from("/etc/passwd");
-    let text = std::fs::read_to_string(&passwd).context("reading /etc/passwd")?;
-    for line in text.lines() {
-        let fields: Vec<&str> = line.split(':').collect();
-        if let [name, _, uid, gid, ..] = fields[..]
-            && (name == user || uid == user)
-        {
-            let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else {
-                bail!("{}: the entry of {user} has no numbers", passwd.display());
-            };
-            return Ok(Some((uid, gid)));
-        }
-    }
-    Ok(None)
+    let text = std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
+    let accounts = Accounts::parse(&text, "");
+    Ok(accounts.known(user).map(|user| (user.uid, user.gid)))
 }

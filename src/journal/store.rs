@@ -97,6 +97,14 @@ impl History {
         None
     }
 
+    /// An operation and those that it took up, newest first: a way back takes up what it undoes, and who goes on after a
+    /// death what was left.
+    pub fn taken_up<'a>(&'a self, newest: &'a Journal) -> Vec<&'a Journal> {
+        let switches = |j: &&Journal| matches!(j.verb, Verb::Apply | Verb::Rollback);
+        let before = |j: &&'a Journal| j.supersedes.and_then(|id| self.get(id)).filter(switches);
+        std::iter::successors(Some(newest), before).collect()
+    }
+
     pub fn get(&self, operation: OperationId) -> Option<&Journal> {
         self.0.iter().find(|j| j.operation == operation)
     }

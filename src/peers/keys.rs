@@ -61,7 +61,7 @@ impl Peers {
             for key in &file.keys {
                 match here.keys.public(key) {
                     Some(public) => {
-                        let meets = (here.chain(&file.chain), public.to_string());
+                        let meets = (here.chain(&file.chain), public.to_hex());
                         used.entry(meets).or_insert(unit);
                     }
                     None => drop(unknown.insert(key)),

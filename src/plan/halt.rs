@@ -59,6 +59,8 @@ pub struct Leaving {
     /// 0 when it doesn't run.
     pub pid: u32,
     pub files: Vec<ChainFile>,
+    /// It was stopped by the operation that is gone on with, and hasn't gone over yet.
+    pub stopped: bool,
     /// Some validator of its config is dialled on a unix socket.
     unix: bool,
 }
@@ -135,6 +137,7 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
                 .filter(|s| s.is_up())
                 .map_or(0, |s| s.unit.run.main_pid),
             files: left.collect(),
+            stopped: false,
             unix: signer.is_some_and(unix),
         }
     });
@@ -142,6 +145,11 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
 }
 
 impl Leaving {
+    /// Whether it is to stop on this chain: it signs, or did until this operation stopped it.
+    pub fn counts(&self) -> bool {
+        self.pid != 0 || self.stopped
+    }
+
     /// Whether one of these is a validator's: neither the device's connector, which tmkms stays connected to as well, nor
     /// a unix socket where no validator is dialled on one.
     pub fn validator_among(&self, connections: &[Connection]) -> bool {
@@ -233,6 +241,14 @@ fn at(code: Code, leaving: &Leaving, path: &Path, message: String) -> Finding {
 /// program that is gone on with asked before is asked anew.
 pub fn guard(program: &mut Program, halts: &Halts) {
     for lane in &mut program.lanes {
+        let files = lane.steps.iter().filter_map(|step| match &step.action {
+            Action::Record { files } => Some(files),
+            _ => None,
+        });
+        let mut files = files.flatten();
+        if !files.any(|file| halts.contains_key(&file.state_file)) {
+            continue;
+        }
         lane.steps
             .retain(|step| !matches!(step.action, Action::CheckHalted { .. }));
         let recorded = lane.steps.iter().enumerate().find_map(|(n, step)| {
@@ -327,6 +343,7 @@ mod tests {
             to: Side::New,
             pid: 1,
             files: vec![connector(addr)],
+            stopped: false,
             unix: false,
         };
         let tcp = |address: &str| {

@@ -91,8 +91,8 @@ impl KeyStatus {
         let public = keys.public(key);
         KeyStatus {
             name: key.to_string(),
-            consensus_key: public.and_then(|p| Some(p.shown(format?))),
-            public_key: public.map(|p| p.to_string()),
+            consensus_key: public.and_then(|p| p.displayed(format?)),
+            public_key: public.map(|p| p.to_hex()),
             unknown: match public {
                 Some(_) => None,
                 None => Some(

@@ -271,9 +271,45 @@ fn a_place_that_the_user_can_t_come_to() {
             &host,
             &init,
             3,
-            &["/root is closed to tmkms", "another --user"],
+            &[
+                "/root: tmkms, as whom tmkms.service runs, can't pass this folder (0700 root:",
+                "chmod o+x /root",
+                "another --user",
+            ],
         );
     }
+    // A fleet's folder that its user can't write, and a binary that it can't run.
+    if rustix::process::geteuid().is_root() {
+        let host = super::host("haqq_11235-1");
+        host.write("srv/kms/other", "");
+        let fleet = init.with(&[("home", "/srv/kms"), ("name", "01")]);
+        let words = [
+            "/srv/kms: tmkms, as whom tmkms-01.service runs, can't write",
+            "chown tmkms /srv/kms",
+        ];
+        refused(&host, &fleet, 3, &words);
+        // root, from whom the unit takes the power to pass over modes.
+        fs::set_permissions(host.path("srv/kms"), fs::Permissions::from_mode(0o500)).unwrap();
+        let fleet = fleet.with(&[("user", "root")]);
+        refused(
+            &host,
+            &fleet,
+            3,
+            &["/srv/kms: root, as whom tmkms-01.service runs, can't write"],
+        );
+    }
+    let host = super::host("haqq_11235-1");
+    fs::set_permissions(
+        host.path("usr/local/bin/tmkms"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    refused(
+        &host,
+        &Init::haqq(),
+        3,
+        &["/usr/local/bin/tmkms: ", "can't run it", "--binary"],
+    );
     let linked = super::host("haqq_11235-1");
     fs::create_dir_all(linked.path("srv/kms")).unwrap();
     symlink("/srv/kms", linked.path("kms")).unwrap();
@@ -289,6 +325,23 @@ fn a_place_that_the_user_can_t_come_to() {
         3,
         &["/kms is a link to /srv/kms"],
     );
+}
+
+#[test]
+fn a_config_that_its_tmkms_would_only_warn_of_is_said() {
+    let host = host("haqq_11235-1");
+    Init::haqq().run(&host).exits(0).says(&[
+        "warn: /root/tmkms/config/tmkms.toml:8: without a peer id",
+        "warn: /usr/local/bin/tmkms doesn't tell a version",
+    ]);
+    let host = self::host("haqq_11235-1");
+    let id = "a".repeat(40);
+    let address = format!("tcp://{id}@10.1.1.1:26658");
+    let said = Init::haqq()
+        .with(&[("validator", &address)])
+        .run(&host)
+        .exits(0);
+    assert!(!said.all().contains("peer id"), "{said:?}");
 }
 
 #[test]
@@ -325,4 +378,53 @@ fn a_failure_half_way_leaves_nothing_behind() {
             "nothing of the new signer is left behind",
         ],
     );
+}
+
+/// What a kill or a power cut leaves after each of init's writes: the next one says what to remove, and then goes through.
+#[test]
+fn an_init_that_was_cut_short_says_what_to_remove() {
+    let home = "root/tmkms/config";
+    let order = [
+        "secrets/kms-identity.key",
+        "secrets/consensus.key",
+        "state/haqq_11235-1-consensus.json",
+        "tmkms.toml",
+    ];
+    for written in [1, 2, 3, 4] {
+        for unfinished in [false, true] {
+            let host = host("haqq_11235-1");
+            Init::haqq().run(&host).exits(0);
+            fs::remove_file(host.path(UNITS).join("tmkms.service")).unwrap();
+            for later in &order[written..] {
+                fs::remove_file(host.path(&format!("{home}/{later}"))).unwrap();
+            }
+            let mut left: Vec<String> = order[..written]
+                .iter()
+                .map(|file| format!("/{home}/{file}"))
+                .collect();
+            if unfinished && let Some(last) = left.last_mut() {
+                let whole = last.clone();
+                let (folder, name) = whole.rsplit_once('/').unwrap();
+                *last = format!("{folder}/.{name}.kmsctl-new");
+                fs::rename(host.path(&whole), host.path(last)).unwrap();
+            }
+            let folders = ["secrets", "state"].map(|folder| format!("/{home}/{folder}"));
+            let remove = format!("`rm {} && rmdir {}`", left.join(" "), folders.join(" "));
+            let before = host.tree();
+            Init::haqq()
+                .run(&host)
+                .exits(3)
+                .says(&["isn't empty", &remove]);
+            assert_eq!(host.tree(), before);
+            for file in &left {
+                fs::remove_file(host.path(file)).unwrap();
+            }
+            let remove = format!("`rmdir {}`", folders.join(" "));
+            Init::haqq().run(&host).exits(3).says(&[&remove]);
+            for folder in &folders {
+                fs::remove_dir(host.path(folder)).unwrap();
+            }
+            Init::haqq().run(&host).exits(0);
+        }
+    }
 }

@@ -11,18 +11,18 @@ use kmsctl::host::model;
 use kmsctl::journal::store::History;
 use kmsctl::peers::Peers;
 use kmsctl::plan::{Plan, Request};
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 
 use crate::files::softsign;
 use crate::support::{CONFIGS, Host};
 
-type Script = dyn Fn(&Question) -> Result<Answer, Trouble>;
+pub type Script = dyn Fn(&Question) -> Result<Answer, Trouble>;
 
 /// A device that answers what it is told to.
 #[derive(Clone)]
-struct Played {
-    answer: Rc<Script>,
-    asked: Rc<RefCell<Vec<String>>>,
+pub struct Played {
+    pub answer: Rc<Script>,
+    pub asked: Rc<RefCell<Vec<String>>>,
 }
 
 impl Hsm for Played {
@@ -45,7 +45,7 @@ impl Hsm for Played {
 
 pub fn sound(question: &Question) -> Answer {
     let key = |id: &u16| HsmKey::Ed25519 {
-        public: ConsensusKey([*id as u8; 32]),
+        public: PublicKey::from_bytes([*id as u8; 32]),
         may_sign: true,
         exportable: false,
     };
@@ -180,7 +180,7 @@ fn what_no_tmkms_could_start_with_blocks() {
         ),
         (
             |a| {
-                let public = ConsensusKey([2; 32]);
+                let public = PublicKey::from_bytes([2; 32]);
                 a.keys.insert(
                     2,
                     HsmKey::Ed25519 {
@@ -228,7 +228,7 @@ fn a_key_in_a_device_and_in_a_file_is_one_key() {
         .to_bytes();
     let (plan, _) = planned(&host, &[], move |q| {
         let mut answer = sound(q);
-        let public = ConsensusKey(public);
+        let public = PublicKey::from_bytes(public);
         answer.keys.insert(
             3,
             HsmKey::Ed25519 {
@@ -254,7 +254,7 @@ fn a_key_in_a_device_and_in_a_file_is_one_key() {
     );
     let (plan, asked) = planned(&host, &[], |q| {
         let mut answer = sound(q);
-        let public = ConsensusKey([7; 32]);
+        let public = PublicKey::from_bytes([7; 32]);
         for key in answer.keys.values_mut() {
             *key = HsmKey::Ed25519 {
                 public,

@@ -22,7 +22,8 @@ pub fn softsign(host: &Host, signer: &str, file: &str, format: &str) {
 
 fn json(value: &str) -> String {
     format!(
-        r#"{{"address":"x","pub_key":{{}},"priv_key":{{"type":"tendermint/PrivKeyEd25519","value":"{value}"}}}}"#
+        r#"{{"address":"{}","pub_key":{{"type":"tendermint/PubKeyEd25519","value":"A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="}},"priv_key":{{"type":"tendermint/PrivKeyEd25519","value":"{value}"}}}}"#,
+        "0".repeat(40)
     )
 }
 
@@ -114,13 +115,18 @@ fn keys_are_no_inputs() {
 fn a_key_file_that_tmkms_can_not_take_blocks() {
     let long = format!("{SEED}{SEED}");
     for (format, text, says) in [
-        ("base64", "", "it holds 0 bytes, and an Ed25519 key has 32"),
-        ("base64", &SEED[..24], "it holds 18 bytes"),
+        ("base64", "", "it is empty"),
+        ("base64", &SEED[..24], "its key has 18 bytes and not 32"),
         ("base64", &long, "it isn't base64"),
         ("base64", &json(BOTH), "set key_format = \"json\""),
         ("json", SEED, "set key_format = \"base64\""),
-        ("json", &json(SEED), "its key has 32 bytes, and not 64"),
-        ("json", "{", "it isn't a priv_validator_key.json"),
+        (
+            "json",
+            &json(SEED),
+            "its `priv_key.value` stops before its end",
+        ),
+        ("json", "{", "it stops before its end"),
+        ("json", "{}", "it isn't a priv_validator_key.json"),
         ("base64", "\u{0}\u{1}", "it isn't base64"),
     ] {
         let host = Host::of("commercio");

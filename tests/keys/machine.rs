@@ -15,7 +15,7 @@ use kmsctl::inventory::{Connection, SignerProcess};
 use kmsctl::ledger::Ledger;
 use kmsctl::peers::Peers;
 use kmsctl::unit::UnitName;
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 use tmkms_core::protocol::TmkmsVersion;
 
 use crate::devices::sound;
@@ -110,7 +110,7 @@ impl Hsm for PlayedHsm {
         let mut answer = sound(&question);
         for (id, key) in &mut answer.keys {
             *key = HsmKey::Ed25519 {
-                public: ConsensusKey([*id as u8; 32]),
+                public: PublicKey::from_bytes([*id as u8; 32]),
                 may_sign: true,
                 exportable: self.0.exportable,
             };

@@ -6,5 +6,6 @@ mod contact;
 mod devices;
 mod files;
 mod machine;
+mod new;
 #[path = "../support/mod.rs"]
 mod support;

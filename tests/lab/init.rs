@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tmkms_core::config::SoftsignFormat;
 use tmkms_core::{ProtocolVersion, SecretKey, Support, TmkmsVersion, support};
 
 #[path = "../init/key.rs"]
@@ -340,7 +341,7 @@ fn key_files_are_tmkms_own() -> Result<()> {
     );
     run(&["softsign", "keygen", "generated"])?;
     let bytes = fs::read(at("generated"))?;
-    let generated = SecretKey::from_base64(&bytes)?;
+    let generated = SecretKey::read(&bytes, SoftsignFormat::Base64)?;
     ensure!(
         generated.to_base64().as_bytes() == bytes,
         "written as it was read"

@@ -70,7 +70,8 @@ pub fn host_of_secrets() -> Host {
     );
     host.write("etc/default/tmkms", &format!("# {PIN}\nHSM_PIN='{PIN}'\n"));
     let key = format!(
-        "{{\"address\":\"0A\",\"priv_key\":{{\"type\":\"tendermint/PrivKeyEd25519\",\"value\":\"{CONSENSUS}\"}}}}"
+        "{{\"address\":\"{}\",\"pub_key\":{{\"type\":\"tendermint/PubKeyEd25519\",\"value\":\"p7HL0J4E/e2wIvC7lcblmj47akFUGSzOY+oh0U+UDsM=\"}},\"priv_key\":{{\"type\":\"tendermint/PrivKeyEd25519\",\"value\":\"{CONSENSUS}\"}}}}",
+        "0A".repeat(20)
     );
     secret(&host, "k/priv_validator_key.json", &key);
     soft_signer(&host);

@@ -246,7 +246,7 @@ fn placeholders_keep_shape_and_tell_equal_from_different() {
     // A pair of halves that belong together, so that a plan judges it as it judges the host's.
     let kind = tmkms_core::config::SoftsignFormat::Json;
     let text = serde_json::to_vec(&json).unwrap();
-    assert!(kmsctl::keys::softsign::public(&text, kind).is_ok());
+    assert!(tmkms_core::SecretKey::read(&text, kind).is_ok());
     let password = read("data_tmkms/tmkms/kms/password");
     assert_eq!(password.len(), PASSWORD.len() + 1);
     let config = read(&format!("{CONFIGS}/tmkms.02.toml"));

@@ -1,5 +1,7 @@
 //! `validator` on the config.toml of several CometBFT and Tendermint versions: three lines change and nothing else does, by
 //! a byte; `--undo` brings every byte back; `--check` writes nothing; what is no validator's config.toml is refused.
+//!
+//! The files are written after the layout of those versions, with their sections, keys and defaults; no node generated them.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 

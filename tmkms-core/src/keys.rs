@@ -4,6 +4,7 @@
 //! It reads bytes and gives bytes. A private key must never reach an error, a `Debug` or a `Display`, and every buffer
 //! that held one is wiped when it is dropped.
 
+mod base64;
 mod public;
 mod validator;
 
@@ -13,8 +14,11 @@ use base64ct::{Base64, Encoding};
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::config::SoftsignFormat;
+
 pub use public::PublicKey;
 pub(crate) use public::hex;
+pub(crate) use validator::ValidatorFile;
 
 /// The bytes of a private key: tmkms and CometBFT keep the seed that it follows from.
 pub const SEED_LENGTH: usize = 32;
@@ -24,12 +28,14 @@ pub const SEED_LENGTH: usize = 32;
 /// A validator's consensus key and a signer's connection key are both such keys, in files of one format.
 pub struct SecretKey(SigningKey);
 
-/// Why a key file can't be used. One sentence each, without the file's name, and never with anything of its content.
+/// Why a key file can't be used. One clause each about it, and never with anything of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFileError {
     /// No bytes, or only whitespace.
     Empty,
-    /// Bytes that aren't base64 as tmkms reads it: one line, padded.
+    /// Bytes that aren't UTF-8.
+    NotText,
+    /// Text that isn't base64 as tmkms reads it: one line.
     NotBase64,
     /// Base64 of something else than 32 bytes.
     WrongLength {
@@ -45,15 +51,15 @@ pub enum KeyFileError {
     },
     /// JSON that stops before its end, or whose base64 does.
     Truncated {
-        /// The field, or the file as a whole.
-        what: &'static str,
+        /// The field's name as a dotted path; none where it is the file.
+        field: Option<&'static str>,
     },
     /// A key of another kind: only Ed25519 signs for a tmkms.
     OtherType {
         /// The kind as far as it is known, such as `secp256k1`.
         kind: &'static str,
     },
-    /// A field isn't base64 of a key's length.
+    /// A field isn't what an Ed25519 key has there.
     BadField {
         /// The field's name as a dotted path.
         field: &'static str,
@@ -65,6 +71,8 @@ pub enum KeyFileError {
     },
     /// A `priv_validator_key.json` where softsign's base64 is expected.
     IsJson,
+    /// Softsign's base64 where a `priv_validator_key.json` is expected.
+    IsBase64,
 }
 
 impl SecretKey {
@@ -73,33 +81,32 @@ impl SecretKey {
         SecretKey(SigningKey::from_bytes(seed))
     }
 
-    /// Reads a softsign key file with `key_format = "base64"`, which is also a connection key's format: what
-    /// `tmkms softsign keygen` and `import` write.
+    /// Reads a key file as tmkms does with this `key_format`. In base64, what `tmkms softsign keygen` and `import` write,
+    /// it may also be a connection's key.
     ///
     /// # Errors
-    /// Bytes that tmkms would refuse.
-    pub fn from_base64(bytes: &[u8]) -> Result<SecretKey, KeyFileError> {
-        // tmkms trims the end only.
-        let text = bytes.trim_ascii_end();
-        if text.is_empty() {
-            return Err(KeyFileError::Empty);
-        }
-        if text.starts_with(b"{") {
-            return Err(KeyFileError::IsJson);
-        }
-        let seed = decode(text).ok_or(KeyFileError::NotBase64)?;
-        match <&[u8; SEED_LENGTH]>::try_from(seed.as_slice()) {
-            Ok(seed) => Ok(SecretKey::from_seed(seed)),
-            Err(_) => Err(KeyFileError::WrongLength { bytes: seed.len() }),
+    /// A file that tmkms 0.13 and 0.14 refuse. Earlier ones take a `priv_validator_key.json` whose halves don't belong
+    /// together, and 0.15 an expanded key in base64: which key those sign with isn't known here.
+    pub fn read(bytes: &[u8], format: SoftsignFormat) -> Result<SecretKey, KeyFileError> {
+        match format {
+            SoftsignFormat::Json => ValidatorFile::parse(bytes)?.secret(),
+            SoftsignFormat::Base64 => {
+                let seed = softsign(bytes)?;
+                match seed.as_slice().try_into() {
+                    Ok(seed) => Ok(SecretKey::from_seed(seed)),
+                    Err(_) => Err(KeyFileError::WrongLength { bytes: seed.len() }),
+                }
+            }
         }
     }
 
-    /// Reads CometBFT's `priv_validator_key.json`, and holds its three parts against each other.
+    /// Reads a validator's own `priv_validator_key.json`, and holds all of its parts against each other: tmkms asks less,
+    /// and whoever moves a key wants to know that it is that validator's.
     ///
     /// # Errors
     /// JSON of another shape, a key that isn't Ed25519, a public key or an address that isn't the private key's.
     pub fn from_validator_json(bytes: &[u8]) -> Result<SecretKey, KeyFileError> {
-        validator::read(bytes)
+        ValidatorFile::parse(bytes)?.whole()
     }
 
     /// The content of a softsign key file, byte for byte as tmkms writes it: no newline at its end.
@@ -114,12 +121,18 @@ impl SecretKey {
     }
 }
 
-/// Strict base64 into a buffer that is wiped.
-fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut buffer = Zeroizing::new(vec![0; text.len()]);
-    let length = Base64::decode(text, &mut buffer).ok()?.len();
-    buffer.truncate(length);
-    Some(buffer)
+/// The bytes in a softsign key file with `key_format = "base64"`, however many: of a consensus or of an account key.
+pub(crate) fn softsign(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    // tmkms trims the end only.
+    let text = std::str::from_utf8(bytes).map_err(|_| KeyFileError::NotText)?;
+    let text = text.trim_end();
+    if text.is_empty() {
+        return Err(KeyFileError::Empty);
+    }
+    if text.trim_start().starts_with('{') {
+        return Err(KeyFileError::IsJson);
+    }
+    base64::decode(text).ok_or(KeyFileError::NotBase64)
 }
 
 impl fmt::Debug for SecretKey {
@@ -131,28 +144,34 @@ impl fmt::Debug for SecretKey {
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KeyFileError::Empty => f.write_str("the key file is empty"),
-            KeyFileError::NotBase64 => f.write_str("the key file isn't one line of base64"),
-            KeyFileError::WrongLength { bytes } => write!(
-                f,
-                "the key file holds {bytes} bytes in base64, and an Ed25519 key has {SEED_LENGTH}"
-            ),
+            KeyFileError::Empty => f.write_str("it is empty"),
+            KeyFileError::NotText => f.write_str("it isn't text"),
+            KeyFileError::NotBase64 => f.write_str("it isn't base64 in one line"),
+            KeyFileError::WrongLength { bytes } => {
+                write!(f, "its key has {bytes} bytes and not {SEED_LENGTH}")
+            }
             KeyFileError::NotJson { line, column } => write!(
                 f,
-                "the key file isn't a priv_validator_key.json at line {line}, column {column}"
+                "it isn't a priv_validator_key.json, as line {line}, column {column} shows"
             ),
-            KeyFileError::Truncated { what } => write!(f, "{what} stops before its end"),
+            KeyFileError::Truncated { field: None } => f.write_str("it stops before its end"),
+            KeyFileError::Truncated { field: Some(field) } => {
+                write!(f, "its `{field}` stops before its end")
+            }
             KeyFileError::OtherType { kind } => {
-                write!(f, "the key is of type {kind}, and tmkms signs votes with Ed25519 only")
+                write!(f, "its key is of type {kind}, and tmkms signs votes with Ed25519 only")
             }
             KeyFileError::BadField { field } => {
-                write!(f, "the key file's `{field}` isn't what an Ed25519 key has there")
+                write!(f, "its `{field}` isn't what an Ed25519 key has there")
             }
             KeyFileError::Mismatch { field } => {
-                write!(f, "the key file's `{field}` isn't that of its private key")
+                write!(f, "its `{field}` isn't that of its private key")
             }
             KeyFileError::IsJson => f.write_str(
-                "the key file is JSON, as CometBFT writes its priv_validator_key.json, where softsign's base64 is expected",
+                "it is a priv_validator_key.json, and for that a tmkms.toml must set key_format = \"json\"",
+            ),
+            KeyFileError::IsBase64 => f.write_str(
+                "it is softsign's base64, and for that a tmkms.toml must set key_format = \"base64\"",
             ),
         }
     }

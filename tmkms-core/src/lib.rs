@@ -9,7 +9,6 @@
 pub mod chain_id;
 pub mod check;
 pub mod config;
-pub mod consensus_key;
 pub mod edit;
 pub mod keys;
 pub mod log;
@@ -19,7 +18,6 @@ mod text;
 
 pub use chain_id::{ChainId, ChainIdError};
 pub use config::{Config, ConfigError, KeyRef, Spanned, redacted, secret_spans};
-pub use consensus_key::ConsensusKey;
 pub use edit::{Edit, EditError, apply};
 pub use keys::{KeyFileError, PublicKey, SecretKey};
 pub use protocol::{

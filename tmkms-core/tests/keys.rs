@@ -1,6 +1,6 @@
 //! Key files as tmkms and CometBFT write them, and every way in which one can be wrong; what no error may say.
 
-use tmkms_core::config::KeyFormat;
+use tmkms_core::config::{KeyFormat, SoftsignFormat};
 use tmkms_core::keys::{KeyFileError, PublicKey, SecretKey};
 
 /// RFC 8032's first test vector: as public as a private key can be.
@@ -32,8 +32,19 @@ fn a_key_is_the_same_in_every_file() {
     assert_eq!(key().public_key().to_hex(), PUBLIC);
     let read = SecretKey::from_validator_json(VALIDATOR.as_bytes()).unwrap();
     assert_eq!(read.to_base64().as_str(), FILE);
-    for end in ["", "\n", " \r\n"] {
-        let read = SecretKey::from_base64(format!("{FILE}{end}").as_bytes()).unwrap();
+    let ends = ["", "\n", " \r\n"].map(|end| format!("{FILE}{end}"));
+    // tmkms asks for no padding, nor for what is left of the last digit to be zero.
+    let odd = [FILE[..43].to_owned(), FILE.replace("2A=", "2B=")];
+    for text in ends.iter().chain(&odd) {
+        let read = SecretKey::read(text.as_bytes(), SoftsignFormat::Base64).unwrap();
+        assert_eq!(read.public_key(), key().public_key());
+    }
+    // Nor for the address and the public key to be the private key's.
+    let odd = VALIDATOR
+        .replace("21FE31", "000000")
+        .replace("11qYAY", "AAAAAA");
+    for text in [VALIDATOR, &odd] {
+        let read = SecretKey::read(text.as_bytes(), SoftsignFormat::Json).unwrap();
         assert_eq!(read.public_key(), key().public_key());
     }
 }
@@ -79,15 +90,47 @@ fn a_key_file_that_tmkms_refuses_is_refused() {
         (" \n", KeyFileError::Empty),
         (VALIDATOR, KeyFileError::IsJson),
         (&FILE[..40], KeyFileError::WrongLength { bytes: 30 }),
-        (&FILE[..43], KeyFileError::NotBase64),
+        (&FILE[..41], KeyFileError::NotBase64),
         (&FILE.replace('/', "_"), KeyFileError::NotBase64),
         (&format!(" {FILE}"), KeyFileError::NotBase64),
-        (&FILE.replace("2A=", "2B="), KeyFileError::NotBase64),
+        ("\u{0}", KeyFileError::NotBase64),
         (&format!("{FILE}\n{FILE}"), KeyFileError::NotBase64),
         (&"00".repeat(32), KeyFileError::WrongLength { bytes: 48 }),
     ] {
-        let refused = SecretKey::from_base64(text.as_bytes()).unwrap_err();
+        let refused = SecretKey::read(text.as_bytes(), SoftsignFormat::Base64).unwrap_err();
         assert_eq!(refused, error, "{text:?}");
+        says_nothing_of_the_key(&refused);
+    }
+    for format in [SoftsignFormat::Base64, SoftsignFormat::Json] {
+        let refused = SecretKey::read(b"\xff", format).unwrap_err();
+        assert_eq!(refused, KeyFileError::NotText);
+    }
+}
+
+#[test]
+fn halves_that_do_not_belong_together_are_no_key() {
+    for (from, to, error) in [
+        (
+            "nWGxne",
+            "nWGxnf",
+            KeyFileError::Mismatch {
+                field: "priv_key.value",
+            },
+        ),
+        (
+            "PrivKeyEd25519",
+            "PrivKeySecp256k1",
+            KeyFileError::OtherType { kind: "secp256k1" },
+        ),
+        (
+            "21FE31",
+            "21FE3",
+            KeyFileError::BadField { field: "address" },
+        ),
+    ] {
+        let text = VALIDATOR.replace(from, to);
+        let refused = SecretKey::read(text.as_bytes(), SoftsignFormat::Json).unwrap_err();
+        assert_eq!(refused, error);
         says_nothing_of_the_key(&refused);
     }
 }
@@ -117,7 +160,7 @@ fn a_validator_s_file_that_contradicts_itself_is_refused() {
             private,
             FILE,
             KeyFileError::Truncated {
-                what: "the key file's `priv_key.value`",
+                field: Some("priv_key.value"),
             },
         ),
         (private, &private.replace('/', "_"), bad.clone()),
@@ -131,16 +174,19 @@ fn a_validator_s_file_that_contradicts_itself_is_refused() {
     }
     for end in 1..VALIDATOR.len() {
         let refused = SecretKey::from_validator_json(&VALIDATOR.as_bytes()[..end]).unwrap_err();
-        assert_eq!(
-            refused,
-            KeyFileError::Truncated {
-                what: "the key file"
-            }
-        );
+        assert_eq!(refused, KeyFileError::Truncated { field: None });
+    }
+    for format in [SoftsignFormat::Base64, SoftsignFormat::Json] {
+        let (text, is) = match format {
+            SoftsignFormat::Base64 => (VALIDATOR, KeyFileError::IsJson),
+            SoftsignFormat::Json => (FILE, KeyFileError::IsBase64),
+        };
+        let refused = SecretKey::read(text.as_bytes(), format).unwrap_err();
+        assert_eq!(refused, is);
+        says_nothing_of_the_key(&refused);
     }
     for text in [
         "[]",
-        FILE,
         &format!("\"{FILE}\""),
         &VALIDATOR.replace(
             "\"priv_key\": {",

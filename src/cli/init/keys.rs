@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
-use tmkms_core::config::SoftsignFormat;
 use tmkms_core::keys::{PublicKey, SEED_LENGTH, SecretKey};
 use zeroize::Zeroizing;
 
@@ -14,16 +13,13 @@ use crate::exit::Failure;
 use crate::host::files::Tree;
 use crate::host::{Entry, Files};
 use crate::init::{Device, Provider, Signer};
-use crate::inventory::{self, Inventory};
-use crate::kms::tmkms;
+use crate::inventory::Inventory;
 use crate::ledger::{Ledger, share_key};
 
 /// The keys of a new signer.
 pub struct Keys {
     /// None where a device has it.
     pub consensus: Option<SecretKey>,
-    /// None where only the device knows it.
-    pub public: Option<PublicKey>,
     pub connection: SecretKey,
 }
 
@@ -90,7 +86,6 @@ pub fn read(
         (Provider::Softsign, None) => Some(generate()?),
     };
     Ok(Keys {
-        public: consensus.as_ref().map(SecretKey::public_key),
         consensus,
         connection: generate()?,
     })
@@ -132,7 +127,6 @@ fn generate() -> anyhow::Result<SecretKey> {
 
 /// Refuses a key that signs or signed this chain on this host already (rules S1 and S2).
 pub fn sign_nowhere_else(
-    files: &Tree,
     inventory: &Inventory,
     ledger: &Ledger,
     signer: &Signer,
@@ -142,8 +136,9 @@ pub fn sign_nowhere_else(
     let chain = signer.chain.as_str();
     for other in &inventory.signers {
         for theirs in other.chains.iter().filter(|c| c.id == chain) {
+            let known = |key| inventory.keys.public(key);
             let same = share_key(&theirs.keys, &own)
-                || public.is_some_and(|key| publics(files, other, chain).contains(&key));
+                || public.is_some() && theirs.keys.iter().any(|key| known(key) == public);
             if same {
                 return Err(Failure::refused(format!(
                     "{} signs {chain} with the same key already ({}): one key signs a chain from one process only, and its \
@@ -170,21 +165,4 @@ pub fn sign_nowhere_else(
         ))),
         None => Ok(()),
     }
-}
-
-/// The public keys of a signer's key files, as far as they can be read.
-fn publics(files: &Tree, signer: &inventory::Signer, chain: &str) -> Vec<PublicKey> {
-    let softsign = signer.config.view.softsign.iter();
-    let signs = softsign.filter(|key| key.chain_ids.iter().any(|id| id.value == chain));
-    signs
-        .filter_map(|key| {
-            let path = tmkms::absolute(&key.path.value, &signer.unit.working_directory);
-            let bytes = files.read_secret(&path).ok()?;
-            let key = match key.key_format {
-                SoftsignFormat::Base64 => SecretKey::from_base64(&bytes),
-                SoftsignFormat::Json => SecretKey::from_validator_json(&bytes),
-            };
-            Some(key.ok()?.public_key())
-        })
-        .collect()
 }

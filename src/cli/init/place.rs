@@ -6,16 +6,14 @@ use anyhow::Context;
 use tmkms_core::config::KeyType;
 
 use super::write::Plan;
+use crate::accounts::User;
 use crate::exit::Failure;
-use crate::host::files::Tree;
+use crate::host::files::{Tree, unfinished};
 use crate::host::{Entry, Files, Host};
 use crate::init::names::Sibling;
-use crate::init::{Provider, Signer, User};
+use crate::init::{Provider, Signer};
 use crate::inventory::{FileFacts, Inventory};
 use crate::paths::{ManagedPath, NewPath};
-
-const WRITE_AND_ENTER: u32 = 0o3;
-const ENTER: u32 = 0o1;
 
 /// The signers whose config is in this folder.
 pub fn fleet(inventory: &Inventory, home: &Path) -> Vec<Sibling> {
@@ -73,45 +71,7 @@ pub fn binary(
             found.display()
         )));
     }
-    reached(files, &found, user)?;
     Ok(found)
-}
-
-/// Refuses a path that the signer's user can't come to.
-fn reached(files: &Tree, path: &Path, user: &User) -> Result<(), Failure> {
-    for folder in path.ancestors().skip(1) {
-        let entry = files
-            .entry(folder)
-            .with_context(|| format!("looking at {}", folder.display()))?;
-        // A folder that is given is the host's /, whoever owns it.
-        if folder == Path::new("/") {
-            continue;
-        }
-        if let Some(Entry::Folder(facts)) = entry
-            && !may(facts, user, ENTER)
-        {
-            return Err(Failure::refused(format!(
-                "{} is closed to {} (mode {:04o}), so it can't come to {}: open it, choose another place, or another --user",
-                folder.display(),
-                user.name,
-                facts.mode,
-                path.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a folder's bits let somebody in. The unit takes root's powers to pass over them away.
-fn may(facts: FileFacts, user: &User, wanted: u32) -> bool {
-    let bits = if facts.uid == user.uid {
-        facts.mode >> 6
-    } else if facts.gid == user.gid {
-        facts.mode >> 3
-    } else {
-        facts.mode
-    };
-    bits & wanted == wanted
 }
 
 /// The folders to make, with the signer's own closed to all others.
@@ -133,12 +93,11 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
             .entry(path)
             .with_context(|| format!("looking at {}", path.display()))
     };
-    let files_of = [
-        &signer.names.config,
-        &signer.names.connection,
-        &signer.names.key,
-        &signer.names.state,
-    ];
+    let names = &signer.names;
+    let mut files_of = vec![&names.config, &names.connection, &names.state];
+    if signer.provider == Provider::Softsign {
+        files_of.push(&names.key);
+    }
     let parents = files_of.iter().filter_map(|path| path.as_path().parent());
     for folder in [home.as_path()].into_iter().chain(parents) {
         let mut missing = Vec::new();
@@ -194,24 +153,9 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
             .with_context(|| format!("reading {}", home.display()))?
     {
         return Err(Failure::refused(format!(
-            "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there",
-            home.display()
-        )));
-    }
-    reached(files, signer.names.state.as_path(), &signer.user)?;
-    reached(files, signer.names.config.as_path(), &signer.user)?;
-    if let Some(folder) = signer.names.state.as_path().parent()
-        && let Some(Entry::Folder(facts)) = entry(folder)?
-        && !may(facts, &signer.user, WRITE_AND_ENTER)
-    {
-        return Err(Failure::refused(format!(
-            "{} (owner {}, mode {:04o}) can't be written by {}, so tmkms couldn't keep its state: `chown {} {}`",
-            folder.display(),
-            facts.uid,
-            facts.mode,
-            signer.user.name,
-            signer.user.name,
-            folder.display()
+            "{} isn't empty: name a new folder, or with --name say what the signer is called in the fleet that is there{}",
+            home.display(),
+            cut_short(files, signer)?
         )));
     }
     Ok(plan)
@@ -250,10 +194,63 @@ pub fn is_free(host: &mut Host, files: &Tree, signer: &Signer) -> Result<(), Fai
         if there.is_some() {
             return Err(Failure::refused(format!(
                 "{} is there already, and nothing is overwritten: name another place or unit, or take it away where it is \
-                 of no use",
-                path.display()
+                 of no use{}",
+                path.display(),
+                cut_short(files, signer)?
             )));
         }
     }
     Ok(())
+}
+
+/// What to take away after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
+/// nobody's yet. Empty where there is a unit, or none of them.
+fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
+    let entry = |path: &Path| {
+        files
+            .entry(path)
+            .with_context(|| format!("looking at {}", path.display()))
+    };
+    let unit = unit_path(signer)?;
+    if entry(unit.as_path())?.is_some() {
+        return Ok(String::new());
+    }
+    let names = &signer.names;
+    let word = |path: &Path| {
+        let path = path.to_string_lossy();
+        shlex::try_quote(&path).unwrap_or_default().into_owned()
+    };
+    let (mut left, mut folders) = (Vec::new(), Vec::new());
+    for path in [&names.connection, &names.key, &names.state, &names.config] {
+        let path = path.as_path();
+        for path in [Some(path.to_owned()), unfinished(path)]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(Entry::File(_)) = entry(&path)? {
+                left.push(word(&path));
+            }
+        }
+        let folder = path.parent().filter(|folder| *folder != signer.home);
+        if let Some(folder) = folder.filter(|folder| folder.starts_with(&signer.home))
+            && let Some(Entry::Folder(_)) = entry(folder)?
+        {
+            folders.push(word(folder));
+        }
+    }
+    folders.dedup();
+    let mut commands = Vec::new();
+    for (command, paths) in [("rm", left), ("rmdir", folders)] {
+        if !paths.is_empty() {
+            commands.push(format!("{command} {}", paths.join(" ")));
+        }
+    }
+    Ok(match commands.is_empty() {
+        true => String::new(),
+        false => format!(
+            ". If an init was cut short here, nothing has used what it left, since it writes {unit} last: `{}`, and the \
+             same init again",
+            commands.join(" && ")
+        ),
+    })
 }

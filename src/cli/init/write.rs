@@ -1,6 +1,7 @@
 //! A new signer's folders and files, written as a whole or taken back as a whole.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -81,6 +82,14 @@ impl Plan {
             is,
             content: Some(Zeroizing::new(content)),
         });
+    }
+
+    /// What a path will be, with its content where it is a file.
+    pub fn item(&self, path: &Path) -> Option<(FileFacts, Option<&str>)> {
+        let mut items = self.items.iter();
+        let item = items.find(|item| item.path.as_path() == path)?;
+        let content = item.content.as_ref().map(|content| content.as_str());
+        Some((item.is, content))
     }
 
     /// The files, folders left out.

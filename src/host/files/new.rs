@@ -4,20 +4,16 @@
 //! token that its creation gave.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use zeroize::Zeroizing;
 
 use super::{Tree, create_new, facts, give, is_absent, rename_new, temporary};
 use crate::inventory::FileFacts;
 use crate::paths::NewPath;
-
-/// A priv_validator_key.json has some 350 bytes.
-const LARGEST_SECRET: usize = 64 << 10;
 
 /// Proof that this process made a file or a folder: only with it can it be taken away again.
 #[derive(Debug)]
@@ -157,22 +153,6 @@ impl Tree {
             rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
         }
         replaced
-    }
-
-    /// Reads a file that may hold a key, into memory that is wiped: it is of its final size from the start, since what grows
-    /// leaves copies behind.
-    pub fn read_secret(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-        let mut file = self.open_to_read(path)?;
-        let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        if size > LARGEST_SECRET {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "no key file is that large",
-            ));
-        }
-        let mut bytes = Zeroizing::new(vec![0; size]);
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
     }
 
     /// Whether a folder is there and holds anything at all, names that aren't UTF-8 and hidden ones included.

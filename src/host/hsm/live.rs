@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 
-use tmkms_core::ConsensusKey;
+use tmkms_core::PublicKey;
 use yubihsm::asymmetric::Algorithm as Asymmetric;
 use yubihsm::client::{Error, ErrorKind};
 use yubihsm::object::Type;
@@ -165,7 +165,7 @@ fn key(client: &Client, id: u16) -> Result<HsmKey, Error> {
     let public = client.get_public_key(id)?;
     Ok(match <[u8; 32]>::try_from(public.as_slice()) {
         Ok(bytes) => HsmKey::Ed25519 {
-            public: ConsensusKey(bytes),
+            public: PublicKey::from_bytes(bytes),
             may_sign: info.capabilities.contains(Capability::SIGN_EDDSA),
             exportable: info
                 .capabilities

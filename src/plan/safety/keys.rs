@@ -114,7 +114,8 @@ pub fn findings(runners: &[Runner<'_>], keys: &Keys) -> Vec<Finding> {
 fn names(keys: &Keys, a: &KeyRef, b: &KeyRef, format: Option<&KeyFormat>) -> String {
     match keys.public(a) {
         Some(public) if a != b => {
-            let shown = format.map_or_else(|| public.to_string(), |f| public.shown(f));
+            let shown = format.and_then(|f| public.displayed(f));
+            let shown = shown.unwrap_or_else(|| public.to_hex());
             format!("one key, {shown}, is {a} as well as {b}, and")
         }
         _ => a.to_string(),

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use tmkms_core::PublicKey;
+
 use crate::keys::Keys;
 use crate::ledger::{Mark, mark};
 use crate::plan::ChainFile;
@@ -13,7 +15,7 @@ use crate::plan::ChainFile;
 enum Common<'a> {
     Key(&'a str, Mark<'a>),
     /// One key whatever its names.
-    Public(&'a str, [u8; 32]),
+    Public(&'a str, PublicKey),
     StateFile(&'a Path),
 }
 
@@ -22,7 +24,7 @@ fn commons<'a>(known: &Keys, file: &'a ChainFile) -> Vec<Common<'a>> {
     for key in &file.keys {
         commons.push(Common::Key(&file.chain, mark(key)));
         let public = known.public(key);
-        commons.extend(public.map(|public| Common::Public(&file.chain, public.0)));
+        commons.extend(public.map(|public| Common::Public(&file.chain, public)));
     }
     commons
 }

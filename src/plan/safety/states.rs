@@ -118,6 +118,7 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
             "find the newer file; signing from the older one can sign twice",
         ),
         (StateReading::Read(_), Some(_)) => None,
+        (StateReading::Read(state), None) if case.ledger.leaving(path) == Some(*state) => None,
         (StateReading::Read(state), None) => finding(
             Code::StateUnknown,
             format!("a state file at {state} is in the new chain's place, and no journal knows it"),

@@ -142,12 +142,7 @@ fn loads(case: &Case<'_>, key: &Softsign) -> Result<(), Wrong> {
     let bytes = case.disk.read(&key.path.value).map_err(Wrong::Unread)?;
     match (key.key_type, key.key_format) {
         (KeyType::Account, _) => key_file::account(&bytes, case.tmkms.minor()),
-        (KeyType::Consensus, SoftsignFormat::Json) => key_file::json(&bytes, case.tmkms.minor()),
-        // 0.15 also reads the expanded key, alone or with its public half.
-        (KeyType::Consensus, _) if case.tmkms.minor() >= 15 => {
-            key_file::base64(&bytes, &[32, 64, 96])
-        }
-        (KeyType::Consensus, _) => key_file::base64(&bytes, &[32]),
+        (KeyType::Consensus, format) => key_file::consensus(&bytes, format, case.tmkms.minor()),
     }
 }
 

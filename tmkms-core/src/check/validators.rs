@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::address::{self, Address};
-use super::key_file::{self, Wrong};
+use super::key_file::Wrong;
 use super::{Case, Effect, Kind};
 use crate::Spanned;
-use crate::config::{Config, Validator};
+use crate::config::{Config, SoftsignFormat, Validator};
+use crate::keys::SecretKey;
 use crate::protocol::{ProtocolVersion, Support, support};
 
 pub(super) fn judge(case: &mut Case<'_>, text: &str, config: &Config) {
@@ -124,7 +125,7 @@ fn identity(case: &mut Case<'_>, validator: &Validator) {
         return;
     };
     case.home("secret_key", path);
-    if let Err(why) = read_key(case, path, &[32]) {
+    if let Err(why) = read_key(case, path) {
         let message = format!(
             "the identity key {} is of no use: {why}; {does}",
             path.value
@@ -134,9 +135,10 @@ fn identity(case: &mut Case<'_>, validator: &Validator) {
     }
 }
 
-fn read_key(case: &Case<'_>, path: &Spanned<String>, lengths: &[usize]) -> Result<(), Wrong> {
+fn read_key(case: &Case<'_>, path: &Spanned<String>) -> Result<(), Wrong> {
     let bytes = case.disk.read(&path.value).map_err(Wrong::Unread)?;
-    key_file::base64(&bytes, lengths)
+    SecretKey::read(&bytes, SoftsignFormat::Base64)?;
+    Ok(())
 }
 
 fn protocol(case: &mut Case<'_>, validator: &Validator) {

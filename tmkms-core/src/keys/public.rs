@@ -12,7 +12,7 @@ use crate::config::KeyFormat;
 /// What stands before an Ed25519 key's bytes in a bech32 consensus key: amino's prefix and the length.
 const AMINO_ED25519: [u8; 5] = [0x16, 0x24, 0xde, 0x64, 0x20];
 
-/// An Ed25519 public key.
+/// An Ed25519 public key: what tells two signers of one key apart from two signers of two.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -72,6 +72,11 @@ impl PublicKey {
     /// The same in lower case: what tmkms logs as `KMS node ID`, and what stands before the `@` of an address.
     pub fn node_id(&self) -> String {
         hex(&self.digest(), false)
+    }
+
+    /// Whether it is a point of the curve, as every key that is one is.
+    pub(crate) fn is_point(&self) -> bool {
+        VerifyingKey::from_bytes(&self.0).is_ok()
     }
 
     /// Whether the key signed these bytes.

@@ -1,7 +1,7 @@
 //! Users and groups of the host, as its own files name them, and who a unit's process is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::host::Files;
 use crate::inventory::{FileFacts, Unit};
@@ -14,11 +14,20 @@ const GROUP: &str = "/etc/group";
 /// The host's accounts.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    /// By name: user id and primary group.
-    users: BTreeMap<String, (u32, u32)>,
+    users: BTreeMap<String, User>,
     groups: BTreeMap<String, u32>,
     /// Group to the names of its members.
     members: BTreeMap<u32, BTreeSet<String>>,
+}
+
+/// An account that processes run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    pub home: PathBuf,
 }
 
 /// Whom the kernel asks about a unit's process.
@@ -27,6 +36,8 @@ pub struct Who {
     pub name: String,
     pub uid: u32,
     pub gids: BTreeSet<u32>,
+    /// Modes and lists are nothing to it, as to root while the unit leaves it that power.
+    pub above_modes: bool,
 }
 
 impl Accounts {
@@ -36,16 +47,28 @@ impl Accounts {
             let bytes = files.read(Path::new(path)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
+        Accounts::parse(&text(PASSWD), &text(GROUP))
+    }
+
+    /// Reads the texts of /etc/passwd and /etc/group. Lines that are no entries say nothing.
+    pub fn parse(passwd: &str, group: &str) -> Accounts {
         let mut accounts = Accounts::default();
-        for line in text(PASSWD).lines() {
+        for line in passwd.lines() {
             let fields: Vec<&str> = line.split(':').collect();
-            if let [name, _, uid, gid, ..] = fields[..]
+            if let [name, _, uid, gid, ref rest @ ..] = fields[..]
                 && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
             {
-                accounts.users.insert(name.to_owned(), (uid, gid));
+                let user = User {
+                    name: name.to_owned(),
+                    uid,
+                    gid,
+                    home: rest.get(1).map(PathBuf::from).unwrap_or_default(),
+                };
+                // Of two entries the first is the one that counts.
+                accounts.users.entry(name.to_owned()).or_insert(user);
             }
         }
-        for line in text(GROUP).lines() {
+        for line in group.lines() {
             let fields: Vec<&str> = line.split(':').collect();
             if let [name, _, gid, members] = fields[..]
                 && let Ok(gid) = gid.parse()
@@ -82,13 +105,11 @@ impl Accounts {
         } else {
             &unit.user
         };
-        let (uid, gid) = match (self.users.get(user), user.parse(), user) {
-            (Some((uid, gid)), ..) => (*uid, Some(*gid)),
-            (None, Ok(uid), _) => (uid, None),
-            (None, _, "root") => (0, Some(0)),
-            _ => {
-                return Err(format!("the user {user} isn't in {PASSWD}"));
-            }
+        let (uid, gid) = match (self.known(user), user.parse()) {
+            (Some(known), _) => (known.uid, Some(known.gid)),
+            (None, Ok(uid)) => (uid, None),
+            (None, Err(_)) if user == "root" => (0, Some(0)),
+            (None, Err(_)) => return Err(format!("the user {user} isn't in {PASSWD}")),
         };
         let mut gids: BTreeSet<u32> = gid.into_iter().collect();
         if let Some(group) = text.last("Service", "Group").filter(|g| !g.is_empty()) {
@@ -99,15 +120,12 @@ impl Accounts {
                 gids.insert(self.group(unit, group)?);
             }
         }
-        let joined = self
-            .members
-            .iter()
-            .filter(|(_, members)| members.contains(user));
-        gids.extend(joined.map(|(gid, _)| *gid));
+        gids.extend(self.joined(user));
         Ok(Who {
             name: user.to_owned(),
             uid,
             gids,
+            above_modes: uid == 0 && !text.empties("Service", "CapabilityBoundingSet"),
         })
     }
 
@@ -119,9 +137,25 @@ impl Accounts {
             .ok_or_else(|| format!("the group {name} isn't in {GROUP}"))
     }
 
+    /// The account of a name, or of a number as `User=` takes it.
+    pub fn known(&self, user: &str) -> Option<&User> {
+        let numbered = || {
+            let uid = user.parse::<u32>().ok()?;
+            self.users.values().find(|known| known.uid == uid)
+        };
+        self.users.get(user).or_else(numbered)
+    }
+
+    /// The groups that name somebody as a member.
+    fn joined<'a>(&'a self, user: &'a str) -> impl Iterator<Item = u32> + 'a {
+        let members = self.members.iter();
+        let joined = members.filter(move |(_, members)| members.contains(user));
+        joined.map(|(gid, _)| *gid)
+    }
+
     /// A user's name, or its number.
     pub fn user(&self, uid: u32) -> String {
-        let named = self.users.iter().find(|(_, (id, _))| *id == uid);
+        let named = self.users.iter().find(|(_, user)| user.uid == uid);
         named.map_or_else(|| uid.to_string(), |(name, _)| name.clone())
     }
 
