@@ -235,22 +235,26 @@ fn going_on_asks_for_each_gate_again() {
 fn a_signer_that_was_stopped_too_late_is_held_to_what_it_signed() {
     let host = planned();
     validators(&host, &["tmkms-02"], 20, STANDS + 1, false);
-    let apply = ["apply", "--yes", "--no-auto-rollback"];
+    let apply = ["apply", "--yes", "--no-auto-rollback", "--parallel", "1"];
     let late = "was 2233550/0/2 when this began and is 2233551/0/2";
     host.kmsctl(&apply).exits(5).says(&[late]);
     host.remove("run/kmsctl/faults.json");
-    // Stopped or not, it signed after the gate: going on isn't forgetting.
-    host.kmsctl(&apply).exits(5).says(&[late]);
-    let below = (STANDS + 5).to_string();
+    // Stopped or not, how far it signed counts.
+    host.kmsctl(&[&apply[..], &["--max-spread", "0"]].concat())
+        .exits(3)
+        .says(&["block[laggard]", "1 blocks behind tmkms-02 at 2233551"]);
+    let below = (STANDS + 2).to_string();
     host.kmsctl(&[&apply[..], &["--halt-height", &below]].concat())
         .exits(3)
         .says(&["block[below-halt-height]", "state02.json"]);
-    let there = (STANDS + 1).to_string();
-    host.kmsctl(&[&apply[..], &["--max-spread", "1", "--halt-height", &there]].concat())
+    let past = (STANDS - 1).to_string();
+    host.kmsctl(&[&apply[..], &["--halt-height", &past]].concat())
         .exits(3)
-        .says(&["block[below-halt-height]", "state03.json"]);
-    host.kmsctl(&["rollback", "--yes"]).exits(0);
-    assert_eq!(up(&host), OLD);
+        .says(&["block[old-signer-past-halt]", "state02.json"]);
+    let halt = STANDS.to_string();
+    host.kmsctl(&[&apply[..], &["--halt-height", &halt]].concat())
+        .exits(0);
+    assert_eq!(up(&host), NEW);
 }
 
 #[test]

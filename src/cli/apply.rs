@@ -288,7 +288,7 @@ fn go_on(
     let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
     if !args.halt.waits() {
         let peers = ask(peers, host.clock.now());
-        findings.extend(across_hosts(&inventory, plan, args.max_spread, &peers));
+        findings.extend(across_hosts(&inventory, open, args.max_spread, &peers));
     }
     findings.extend(crate::rollback::changed(plan, &inventory));
     let programs = plan.moves.iter().map(|m| &m.new_program);
@@ -316,20 +316,15 @@ fn go_on(
         plan.moves.len()
     ))?;
     let mut leaving = halt::leaving(plan, &inventory, Side::New);
-    for (signer, moving) in leaving
-        .iter_mut()
-        .filter_map(|l| plan.moves.iter().find(|m| m.old == l.unit).map(|m| (l, m)))
-    {
-        let stop = |a: &Action| matches!(a, Action::Stop { unit } if *unit == moving.old);
-        let there = inventory.signer(&moving.new).is_some_and(Signer::is_up);
-        signer.stopped = signer.pid == 0 && !there && open.intended(stop);
+    for signer in &mut leaving {
+        signer.stopped = stopped(open, &inventory, &signer.unit);
     }
     halt::guard(&mut program, &halt.pass(host, ui, &leaving)?);
     args.lay_floors(host, ui, plan, &leaving, &mut program)?;
     if args.halt.waits() {
         inventory = operation::with_devices(host)?;
         let peers = ask(peers, host.clock.now());
-        let findings = across_hosts(&inventory, plan, args.max_spread, &peers);
+        let findings = across_hosts(&inventory, open, args.max_spread, &peers);
         operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
     }
     let known = safety::known(&inventory, &plan.moves);
@@ -394,13 +389,22 @@ fn forward(open: &Journal, inventory: &Inventory) -> Program {
     program
 }
 
+/// Whether an operation stopped an old signer and hasn't brought it over: how far it signed counts as if it ran.
+fn stopped(open: &Journal, inventory: &Inventory, old: &UnitName) -> bool {
+    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
+    let moving = open.plan.moves.iter().find(|m| m.old == *old);
+    let stop = |a: &Action| matches!(a, Action::Stop { unit } if unit == old);
+    moving.is_some_and(|m| !up(old) && !up(&m.new)) && open.intended(stop)
+}
+
 /// The spread among the signers that still run on the old chain, here and on the peers, and keys that peers use.
 fn across_hosts(
     inventory: &Inventory,
-    plan: &Plan,
+    open: &Journal,
     max_spread: Option<u64>,
     peers: &Peers,
 ) -> Vec<Finding> {
+    let plan = &open.plan;
     let Some(from) = &plan.from else {
         return Vec::new();
     };
@@ -408,7 +412,7 @@ fn across_hosts(
         .moves
         .iter()
         .filter_map(|m| inventory.signer(&m.old))
-        .filter(|s| s.is_up());
+        .filter(|s| s.is_up() || stopped(open, inventory, &s.unit.name));
     let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
     heights.extend(peers.heights(from.as_str()));
     let mut findings = peers.findings(&inventory.host, from.as_str());

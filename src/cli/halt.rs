@@ -91,13 +91,7 @@ impl HaltArgs {
             stands_still(host, ui, leaving)?;
             let unread = unreadable(host, leaving);
             operation::judge(ui, unread, "how far the chain was signed isn't known")?;
-            let mut halts = as_they_are(host, leaving);
-            // What an operation stopped before is held to what it saw then.
-            let stopped = leaving.iter().filter(|l| l.stopped);
-            for file in stopped.flat_map(|l| &l.files) {
-                halts.remove(&file.state_file);
-            }
-            return Ok(halts);
+            return Ok(as_they_are(host, leaving));
         };
         match self.wait_for_halt {
             Some(limit) => self.wait(host, ui, leaving, height, limit)?,

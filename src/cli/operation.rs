@@ -335,8 +335,14 @@ pub fn not_recorded_twice(mut program: Program, inventory: &Inventory) -> Progra
     for lane in &mut program.lanes {
         let there = |step: &Step| matches!(&step.action, Action::OpenFence { unit } if up(unit));
         if lane.steps.iter().any(there) {
-            let record = |step: &Step| matches!(step.action, Action::Record { .. });
-            lane.steps.retain(|step| !record(step));
+            // Nor is it asked again whether what was left stood still: that is over.
+            let over = |step: &Step| {
+                matches!(
+                    step.action,
+                    Action::Record { .. } | Action::CheckHalted { .. }
+                )
+            };
+            lane.steps.retain(|step| !over(step));
         }
     }
     program
