@@ -41,7 +41,7 @@ pub struct InitArgs {
     /// The chain to sign, such as haqq_11235-1
     #[arg(long, value_name = "ID")]
     chain: Option<ChainId>,
-    /// The prefix of the chain's addresses, such as haqq: its keys are haqqpub… and haqqvalconspub…
+    /// The prefix of the chain's addresses, such as haqq: its keys begin with haqqpub and haqqvalconspub
     #[arg(long, value_name = "PREFIX", conflicts_with_all = ["account_prefix", "consensus_prefix"])]
     bech32_prefix: Option<String>,
     /// The prefix of account keys, where it doesn't follow from the other, such as did:com:

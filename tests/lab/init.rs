@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tmkms_core::config::SoftsignFormat;
 use tmkms_core::{ProtocolVersion, SecretKey, Support, TmkmsVersion, support};
 
@@ -162,6 +163,11 @@ fn commercio_s_signer() -> Result<()> {
 fn lives(guide: &Guide) -> Result<()> {
     let lab = Lab::open()?;
     let (program, _) = tmkms(&lab)?;
+    // The mock's keys follow from their numbers.
+    let seed: [u8; 32] = match guide.hsm {
+        true => Sha256::digest("kmsctl lab test key 1").into(),
+        false => key::SEED,
+    };
     let machine = Machine::boot(&lab, |root| {
         kmsctl::install(root)?;
         fs::copy(&program, root.join("usr/local/bin/tmkms")).context("copying tmkms")?;
@@ -169,7 +175,7 @@ fn lives(guide: &Guide) -> Result<()> {
         write(
             root,
             "root/state.json",
-            &key::state(guide.chain, HEIGHT, &key::SEED),
+            &key::state(guide.chain, HEIGHT, &seed),
         )?;
         write(root, "data_tmkms/tmkms/kms/password", "password")
     })?;
