@@ -3,6 +3,7 @@
 //! Two hosts stand behind it. [`live`] is the machine: its files, systemd over D-Bus, `/proc`. [`model`] is a folder
 //! (`--root`): the same file code below another root, and a model of systemd over the folder's own units.
 
+pub mod asked;
 mod environment;
 pub mod files;
 pub mod hsm;

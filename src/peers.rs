@@ -5,16 +5,16 @@
 
 mod keys;
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tmkms_core::state::SignState;
 
 use crate::finding::{Code, Finding};
+use crate::host::asked;
 use crate::inventory::StateReading;
 use crate::plan::Height;
 use crate::ui::FORMAT_VERSION;
@@ -140,47 +140,9 @@ pub fn ask(peers: &[Peer], now: jiff::Timestamp) -> Peers {
 }
 
 fn answer(command: &str) -> Result<Answer> {
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("running its command")?;
-    let output = child.stdout.take().context("reading its answer")?;
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        output
-            .take(LONGEST + 1)
-            .read_to_end(&mut bytes)
-            .map(|_| bytes)
-    });
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait().context("waiting for its command")? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                child.kill().ok();
-                child.wait().context("waiting for its command")?;
-                bail!("its command took longer than {} s", LIMIT.as_secs());
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    ensure!(status.success(), "its command failed ({status})");
-    // What the command left behind may hold the pipe: it isn't waited for.
-    while !reader.is_finished() {
-        ensure!(
-            Instant::now() < deadline,
-            "its command's output doesn't end"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let Ok(bytes) = reader.join() else {
-        bail!("reading its answer");
-    };
-    let bytes = bytes.context("reading its answer")?;
-    ensure!(bytes.len() as u64 <= LONGEST, "its answer is too long");
+    let mut shell = Command::new("sh");
+    let bytes =
+        asked::output(shell.args(["-c", command]), LIMIT, LONGEST).context("its command")?;
     let answer: Answer =
         serde_json::from_slice(&bytes).context("it isn't what `kmsctl status --json` prints")?;
     ensure!(

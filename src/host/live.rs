@@ -1,12 +1,11 @@
 //! The live host: the machine that kmsctl runs on.
 
 mod alive;
-mod asked;
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use alive::Alive;
@@ -17,7 +16,7 @@ use super::files::Tree;
 use super::memory::{Memory, OnDisk};
 use super::systemd::Systemd;
 use super::{Clock, Executable, Host, Processes};
-use super::{logs, sockets};
+use super::{asked, logs, sockets};
 use crate::accounts::Accounts;
 use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
@@ -43,6 +42,10 @@ pub fn open() -> Result<Host> {
         clock: Box::new(WallClock(Instant::now())),
     })
 }
+
+/// What a tmkms may take to say its version, and how much of it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+const LONGEST_VERSION: u64 = 4096;
 
 /// The machine's clock.
 struct WallClock(Instant);
@@ -137,37 +140,14 @@ impl Processes for Proc {
             return Ok(None);
         };
         let mut command = Command::new(program);
-        command
-            .arg("version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        command.env_clear().current_dir("/");
+        command.arg("version").env_clear().current_dir("/");
         if rustix::process::geteuid().is_root() {
             command.uid(uid).gid(gid);
         }
-        let Ok(mut child) = command.spawn() else {
-            return Ok(None);
-        };
         // 0.11.0 has no such command; whatever doesn't answer at once has no answer.
-        let deadline = Instant::now() + Duration::from_secs(3);
-        loop {
-            match child.try_wait().context("waiting for the tmkms binary")? {
-                Some(_) => break,
-                None if Instant::now() > deadline => {
-                    child.kill().ok();
-                    child.wait().context("waiting for the tmkms binary")?;
-                    return Ok(None);
-                }
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-        let output = child
-            .wait_with_output()
-            .context("reading the tmkms binary's answer")?;
-        Ok(String::from_utf8(output.stdout)
-            .ok()
-            .and_then(|text| text.trim().parse().ok()))
+        let said = asked::output(&mut command, ANSWERS_WITHIN, LONGEST_VERSION);
+        let said = said.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(said.and_then(|text| text.trim().parse().ok()))
     }
 
     fn is_program(&self, path: &Path) -> Option<bool> {

@@ -1,15 +1,9 @@
 //! What a unit's processes logged, by the `journalctl` program. It explains and proves nothing.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use anyhow::Result;
 
-use anyhow::{Context, Result, bail};
-
+use super::asked;
 use crate::unit::UnitName;
-
-/// How long the program may take.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// The last lines of this boot that a unit's processes logged since a time, oldest first, without colours and control
 /// characters.
@@ -18,44 +12,11 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The program isn't there, fails, or takes too long.
 pub fn last(unit: &UnitName, since: jiff::Timestamp, lines: usize) -> Result<Vec<String>> {
     let micros = since.as_microsecond();
-    let mut child = Command::new("journalctl")
-        .args(["-q", "-b", "-a", "-o", "cat", "-n", &lines.to_string()])
-        .arg(format!(
-            "--since=@{}.{:06}",
-            micros / 1_000_000,
-            micros % 1_000_000
-        ))
-        .arg(format!("_SYSTEMD_UNIT={unit}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("running journalctl")?;
-    let mut output = child.stdout.take().context("reading journalctl")?;
-    // A line may be longer than what a pipe holds.
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        output.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait().context("waiting for journalctl")? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                child.kill().ok();
-                child.wait().context("waiting for journalctl")?;
-                bail!("journalctl took longer than {} s", LIMIT.as_secs());
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    if !status.success() {
-        bail!("journalctl failed ({status})");
-    }
-    match reader.join() {
-        Ok(bytes) => Ok(plain(&bytes.context("reading journalctl")?)),
-        Err(_) => bail!("reading journalctl"),
-    }
+    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+    let since = format!("--since=@{seconds}.{micros:06}");
+    let (lines, unit) = (lines.to_string(), format!("_SYSTEMD_UNIT={unit}"));
+    let words = ["-q", "-b", "-a", "-o", "cat", "-n", &lines, &since, &unit];
+    Ok(plain(&asked::says("journalctl", &words)?))
 }
 
 /// Bytes as a terminal would get them, as lines of plain text.
