@@ -22,10 +22,10 @@ use anyhow::Result;
 use admission::Admitted;
 use lane::{At, Progress};
 use sessions::Sessions;
-use watch::{Again, LOOK_AGAIN, LOOK_LATER, PATIENCE, STATE_WITHIN};
+use watch::{Again, GATHER, LOOK_AGAIN, LOOK_LATER, PATIENCE, STATE_WITHIN};
 
 use crate::host::{Host, Ticket};
-use crate::inventory::RunState;
+use crate::inventory::UnitRun;
 use crate::journal::Record;
 use crate::journal::store::Writer;
 use crate::kms::tmkms::last_words;
@@ -82,7 +82,8 @@ pub enum End {
 /// How to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Lanes in flight. systemd does one job at a time; a few keep it busy, more only lengthen each one's dark time.
+    /// Lanes in flight. systemd does one job at a time: two keep it busy, and more only lengthen each one's dark time
+    /// (docs/performance.md).
     pub parallel: usize,
     /// The first signer that is started goes alone; the others wait until it was watched.
     pub canary: bool,
@@ -95,7 +96,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            parallel: 4,
+            parallel: 2,
             canary: false,
             soak: Duration::from_secs(10),
             job_limit: Duration::from_secs(300),
@@ -114,6 +115,8 @@ pub struct Run<'a> {
     pub events: &'a mut dyn FnMut(Event<'_>),
     /// The units that may run: those that were judged not to share a key or a state file with the ones that start.
     pub known: BTreeMap<UnitName, PathBuf>,
+    /// Units that it starts or has started.
+    pub started: BTreeSet<UnitName>,
     /// Processes found to be the main ones of known units.
     pub proven: BTreeSet<(u32, UnitName)>,
     /// It goes on with what a death may have cut short: what is done may not be durable, or not known to the manager.
@@ -128,7 +131,7 @@ pub struct Run<'a> {
 enum Begun {
     Finished,
     Job(Ticket),
-    Watching(RunState),
+    Watching(Option<UnitRun>),
 }
 
 impl Run<'_> {
@@ -193,6 +196,7 @@ impl Run<'_> {
             }
             let ready = self.look_at_all(&mut active, &mut failures)?;
             if !ready.is_empty() {
+                // What was looked at and recorded since shares this fsync: it is durable before anything is changed.
                 self.journal.sync()?;
                 for lane in ready {
                     self.begin(&mut active[lane], &mut failures)?;
@@ -239,7 +243,7 @@ impl Run<'_> {
                 };
                 // What can't be looked at is unknown: this lane stops, the others are brought to their ends.
                 let readiness = self
-                    .look(&step.action)
+                    .look_at(lane, &step.action)
                     .and_then(|readiness| {
                         if self.resumed && readiness == Readiness::Done {
                             self.make_durable(&step.action)?;
@@ -256,6 +260,10 @@ impl Run<'_> {
                         self.journal.append(&Record::Intent {
                             step: step.id.clone(),
                         })?;
+                        if step.action.only_looks() {
+                            self.begin(lane, failures)?;
+                            continue;
+                        }
                         ready.push(n);
                         break;
                     }
@@ -286,16 +294,19 @@ impl Run<'_> {
                     deadline: now + self.settings.job_limit,
                 };
             }
-            Ok(Begun::Watching(run)) => {
-                // One that doesn't run is judged at once.
-                let soak = match run.activity().runs() {
-                    true => self.settings.soak,
-                    false => Duration::ZERO,
+            Ok(Begun::Watching(before)) => {
+                let runs = before.as_ref().map(|run| run.state.activity().runs());
+                let soak = match runs {
+                    Some(true) => self.settings.soak,
+                    // One that doesn't run is judged at once.
+                    Some(false) => Duration::ZERO,
+                    // tmkms makes its state file first.
+                    None => LOOK_AGAIN,
                 };
                 lane.at = At::Watching {
                     until: now + soak,
                     latest: now + STATE_WITHIN,
-                    run,
+                    before,
                     patience: *lane.patience.get_or_insert(now + PATIENCE),
                 };
             }
@@ -311,9 +322,13 @@ impl Run<'_> {
         failures: &mut Vec<(StepId, String)>,
     ) -> Result<()> {
         let now = self.host.clock.elapsed();
+        // Others may be dark, and none that is watched is: those wait a little, and are looked at together.
+        let dark = active.iter().any(|lane| matches!(lane.at, At::Job { .. }));
+        let later = if dark { GATHER } else { Duration::ZERO };
         let next = active.iter().filter_map(|lane| match &lane.at {
             At::Job { deadline, .. } => Some(*deadline),
-            At::Held { until } | At::Watching { until, .. } => Some(*until),
+            At::Held { until } => Some(*until),
+            At::Watching { until, .. } => Some(*until + later),
             At::Next | At::Over => None,
         });
         // A signal is seen within a second.
@@ -329,7 +344,7 @@ impl Run<'_> {
                 .find(|l| matches!(&l.at, At::Job { ticket, .. } if *ticket == end.ticket));
             if let Some(lane) = lane {
                 let step = &lane.steps[lane.next];
-                match perform::job_failure(&step.action, &end.result) {
+                match perform::job_failure(&step.action, end.ended) {
                     None => self.done(lane, step, false)?,
                     Some(error) => self.failed(lane, step, error, failures)?,
                 }
@@ -340,7 +355,8 @@ impl Run<'_> {
             return Ok(());
         }
         let now = self.host.clock.elapsed();
-        for lane in active {
+        let mut watched = self.due(active, now.saturating_sub(later));
+        for (n, lane) in active.iter_mut().enumerate() {
             let step = lane.steps.get(lane.next);
             match (&lane.at, step) {
                 (At::Job { deadline, .. }, Some(step)) if now >= *deadline => {
@@ -350,26 +366,29 @@ impl Run<'_> {
                 (At::Held { until }, _) if now >= *until => lane.at = At::Next,
                 (
                     At::Watching {
-                        until,
                         latest,
-                        run,
+                        before,
                         patience,
+                        ..
                     },
                     Some(step),
-                ) if now >= *until => {
-                    let (latest, patience, before) = (*latest, *patience, run.clone());
-                    if now < latest && self.comes_up(step, run).unwrap_or(false) {
+                ) => {
+                    let Some(activity) = watched.remove(&n) else {
+                        continue;
+                    };
+                    let (latest, patience, before) = (*latest, *patience, before.clone());
+                    if now < latest && self.comes_up(step, before.as_ref()).unwrap_or(false) {
                         lane.at = At::Watching {
                             until: now + LOOK_AGAIN,
                             latest,
-                            run: run.clone(),
+                            before,
                             patience,
                         };
                         continue;
                     }
-                    match self.watched(step, run)? {
+                    match self.watched(step, before.as_ref(), activity)? {
                         None => self.done(lane, step, false)?,
-                        Some(error) => match self.without_session(step, &before, patience) {
+                        Some(error) => match self.without_session(step, before, patience) {
                             Some(Again::Watch(at)) => lane.at = at,
                             Some(Again::Start) => lane.back_to_heights(now + LOOK_LATER),
                             None => self.failed(lane, step, error, failures)?,
@@ -396,6 +415,7 @@ impl Run<'_> {
             (Action::Start { unit }, Some((_, device))) => self.sessions.started(unit, device),
             _ => {}
         }
+        lane.opened = !already && matches!(step.action, Action::OpenFence { .. });
         if !already {
             self.changed = !matches!(step.action, Action::Reload);
         }

@@ -20,6 +20,7 @@ use crate::check;
 use crate::content::{Content, Role};
 use crate::doctor;
 use crate::finding::{Code, Finding};
+use crate::host::seen;
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
 use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
@@ -44,6 +45,10 @@ pub enum Versions {
 /// # Errors
 /// The service manager or `/proc` can't be asked at all. What is wrong with a single unit is a finding instead.
 pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
+    seen::once(host, |host| look(host, versions))
+}
+
+fn look(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let path = host.services.unit_path()?;
     let path = UnitPath::new(&*host.files, &path);
     let links = Links::read(&*host.files, &path)?;
@@ -52,15 +57,18 @@ pub fn inventory(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut binaries = Binaries::new(versions);
     let units = units::candidates(host, &path, &links, &mut problems)?;
     let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
-    let units: Vec<UnitName> = units.into_iter().collect();
-    let views = host.services.views(&units);
-    for (unit, view) in units.iter().zip(views) {
+    let has_one_name = |unit: &UnitName| links.second_names(unit).is_empty();
+    let (units, named): (Vec<UnitName>, Vec<UnitName>) = units.into_iter().partition(has_one_name);
+    let mut views = host.services.views(&units);
+    views.extend(named.iter().map(|unit| host.services.view(unit)));
+    for (unit, view) in units.iter().chain(&named).zip(views) {
         match signer::read(host, unit, view, &links, &pulls, &mut binaries) {
             Ok(Some(signer)) => signers.push(signer),
             Ok(None) => {}
             Err(problem) => problems.push(*problem),
         }
     }
+    signers.sort_by(|a, b| a.unit.name.cmp(&b.unit.name));
     problems.extend(without_unit(&*host.files, &path, &links, &signers));
     problems.sort();
     let keys = keys::files(&*host.files, &signers);
@@ -162,6 +170,15 @@ fn binary(host: &mut Host, path: &Path, user: &str) -> Binary {
 /// # Errors
 /// The service manager can't be asked, or a folder of drop-ins can't be read.
 pub fn surroundings(
+    host: &mut Host,
+    inventory: &Inventory,
+    request: &Request,
+    moves: &[Move],
+) -> Result<Surroundings> {
+    seen::once(host, |host| met(host, inventory, request, moves))
+}
+
+fn met(
     host: &mut Host,
     inventory: &Inventory,
     request: &Request,

@@ -11,12 +11,15 @@ pub mod live;
 mod logs;
 pub mod memory;
 pub mod model;
+pub mod seen;
 pub mod sockets;
 pub mod systemd;
+pub mod unit_files;
 pub mod unit_path;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,7 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::content::Fingerprint;
 use crate::floor::Floor;
-use crate::inventory::{Activity, Connection, FileFacts, RunState, SignerProcess};
+use crate::inventory::{Activity, Connection, FileFacts, RunState, SignerProcess, UnitRun};
 use crate::paths::{ManagedLink, ManagedPath};
 use crate::unit::UnitName;
 use crate::unit::effective::EnvironmentFile;
@@ -34,7 +37,7 @@ use crate::unit::variables::Variables;
 /// A host, as kmsctl sees and changes it.
 pub struct Host {
     pub name: String,
-    pub files: Box<dyn Files>,
+    pub files: Rc<dyn Files>,
     pub services: Box<dyn Services>,
     pub processes: Box<dyn Processes>,
     pub hsm: Box<dyn hsm::Hsm>,
@@ -226,13 +229,20 @@ pub enum Job {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub String);
 
-/// How a job ended: systemd's own word (`done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`, `assert`).
-///
-/// `done` doesn't mean that the unit runs: that is read afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobEnd {
     pub ticket: Ticket,
-    pub result: String,
+    pub ended: Ended,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// systemd's own word: `done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`, `assert`. `done` doesn't mean
+    /// that the unit runs: that is read afterwards.
+    Job(String),
+    /// There was no job, and why.
+    Refused(String),
 }
 
 /// The service manager.
@@ -240,20 +250,21 @@ pub trait Services {
     /// The folders that units are read from, most important first.
     fn unit_path(&mut self) -> Result<Vec<PathBuf>>;
     fn view(&mut self, unit: &UnitName) -> Result<UnitView>;
-    /// Views of many units, in their order.
+    /// Views of many units that have no second names, in their order.
     fn views(&mut self, units: &[UnitName]) -> Vec<Result<UnitView>> {
         units.iter().map(|unit| self.view(unit)).collect()
     }
     /// The instances of a template that the manager has loaded, running ones among them.
     fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>>;
-    fn run_state(&mut self, unit: &UnitName) -> Result<RunState>;
-    /// The run states of many units, in their order.
+    fn run(&mut self, unit: &UnitName) -> Result<UnitRun>;
+    /// Whether many units run, in their order.
     fn run_states(&mut self, units: &[UnitName]) -> Vec<Result<RunState>> {
-        units.iter().map(|unit| self.run_state(unit)).collect()
+        let runs = units.iter().map(|unit| self.run(unit));
+        runs.map(|run| Ok(run?.state)).collect()
     }
     /// Only whether units run, in their order: asked far more often than the rest, while signers are dark.
     fn activities(&mut self, units: &[UnitName]) -> Result<Vec<Activity>> {
-        let states = units.iter().map(|unit| self.run_state(unit));
+        let states = self.run_states(units).into_iter();
         states.map(|run| Ok(run?.activity())).collect()
     }
     /// The paths whose existence bars each unit's start, as the manager has loaded it.
@@ -261,6 +272,7 @@ pub trait Services {
         let views = self.views(units).into_iter();
         views.map(|view| Ok(view?.barred_by)).collect()
     }
+    /// Asks for a job, and doesn't wait for the answer.
     fn begin(&mut self, job: &Job) -> Result<Ticket>;
     /// The next job that ended, or `None` when none did in time.
     fn next_end(&mut self, within: Duration) -> Result<Option<JobEnd>>;
@@ -272,14 +284,32 @@ pub trait Services {
     fn reload(&mut self) -> Result<()>;
 }
 
+/// What runs once a unit was stopped.
+pub struct Left {
+    /// The processes in its control group.
+    pub in_unit: Vec<u32>,
+    pub signers: Vec<SignerProcess>,
+}
+
 /// What runs, whoever started it.
 pub trait Processes {
     /// Every process started as `… start` whose executable or argv[0] contains `tmkms`.
     fn signers(&mut self) -> Result<Vec<SignerProcess>>;
+    /// The processes in a unit's control group, and every signer, by one look.
+    fn left(&mut self, unit: &UnitName, control_group: &str) -> Result<Left> {
+        Ok(Left {
+            in_unit: self.in_unit(unit, control_group)?,
+            signers: self.signers()?,
+        })
+    }
     /// The processes in a unit's control group.
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>>;
     /// The established connections of a process.
     fn connections(&mut self, pid: u32) -> Result<Vec<Connection>>;
+    /// Those of many processes, in their order.
+    fn connections_of(&mut self, pids: &[u32]) -> Vec<Result<Vec<Connection>>> {
+        pids.iter().map(|pid| self.connections(*pid)).collect()
+    }
     /// The last lines that a unit's processes logged since a time, oldest first, in plain text. An earlier run's explain
     /// nothing.
     fn last_lines(

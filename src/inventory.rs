@@ -195,6 +195,10 @@ pub struct Activity {
 }
 
 impl Activity {
+    pub fn stopped() -> Activity {
+        RunState::stopped().activity()
+    }
+
     /// Running, or on its way there: a unit between two automatic restarts counts as up.
     pub fn is_up(&self) -> bool {
         !matches!(self.active.as_str(), "inactive" | "failed" | "")
@@ -206,7 +210,7 @@ impl Activity {
     }
 }
 
-/// What systemd says of a unit's run.
+/// Whether a unit runs, and as which process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
     /// `active`, `inactive`, `failed`, `activating`, `deactivating`, `reloading`.
@@ -215,14 +219,17 @@ pub struct RunState {
     pub sub: String,
     /// 0 when there is none.
     pub main_pid: u32,
-    /// systemd's id of this run; changes on every start, automatic ones included.
-    pub invocation: String,
-    pub restarts: u32,
-    /// Empty once systemd has let go of it.
-    pub control_group: String,
 }
 
 impl RunState {
+    pub fn stopped() -> RunState {
+        RunState {
+            active: "inactive".into(),
+            sub: "dead".into(),
+            main_pid: 0,
+        }
+    }
+
     pub fn activity(&self) -> Activity {
         Activity {
             active: self.active.clone(),
@@ -233,6 +240,27 @@ impl RunState {
     /// As [`Activity::is_up`].
     pub fn is_up(&self) -> bool {
         self.activity().is_up()
+    }
+}
+
+/// One run of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRun {
+    #[serde(flatten)]
+    pub state: RunState,
+    /// systemd's id of this run; changes on every start, automatic ones included.
+    pub invocation: String,
+    pub restarts: u32,
+    /// Empty once systemd has let go of it.
+    pub control_group: String,
+}
+
+impl UnitRun {
+    pub fn stopped() -> UnitRun {
+        UnitRun {
+            state: RunState::stopped(),
+            ..UnitRun::default()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use tmkms_core::state::SignState;
 
@@ -141,8 +141,8 @@ pub fn ask(peers: &[Peer], now: jiff::Timestamp) -> Peers {
 
 fn answer(command: &str) -> Result<Answer> {
     let mut shell = Command::new("sh");
-    let bytes =
-        asked::output(shell.args(["-c", command]), LIMIT, LONGEST).context("its command")?;
+    let bytes = asked::output(shell.args(["-c", command]), LIMIT, LONGEST)
+        .map_err(|e| anyhow!("its command {e:#}"))?;
     let answer: Answer =
         serde_json::from_slice(&bytes).context("it isn't what `kmsctl status --json` prints")?;
     ensure!(

@@ -28,7 +28,7 @@ use crate::finding::Finding;
 use crate::host::memory::FOLDER as MEMORY;
 use crate::host::model::{self, Running};
 use crate::host::{Host, UnitView};
-use crate::inventory::{FileFacts, Inventory};
+use crate::inventory::{FileFacts, Inventory, UnitRun};
 use crate::journal::store::History;
 use choose::LeadsToConfig;
 use collect::Collector;
@@ -237,18 +237,17 @@ fn running(inventory: &Inventory, views: &[UnitView]) -> Running {
         ..Running::default()
     };
     for view in views {
-        let mut run = view.run.clone();
-        if run.is_up() {
+        let mut run = UnitRun {
+            state: view.run.clone(),
+            ..UnitRun::default()
+        };
+        if run.state.is_up() {
             running.starts += 1;
             run.invocation = format!("{:032x}", running.starts);
-        } else {
-            run.invocation.clear();
         }
-        if run.main_pid != 0 {
-            run.main_pid = 1000 + running.starts;
+        if run.state.main_pid != 0 {
+            run.state.main_pid = 1000 + running.starts;
         }
-        run.restarts = 0;
-        run.control_group.clear();
         running.units.insert(view.name.clone(), run);
         if let Some(config) = main(view) {
             running.configs.insert(view.name.clone(), config);

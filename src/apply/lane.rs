@@ -6,7 +6,7 @@ use tmkms_core::config::KeyRef;
 
 use super::sessions;
 use crate::host::Ticket;
-use crate::inventory::RunState;
+use crate::inventory::UnitRun;
 use crate::plan::program::{Action, Lane, Step};
 use crate::unit::UnitName;
 
@@ -26,7 +26,8 @@ pub(super) enum At {
         until: Duration,
         /// A state file that isn't there by then doesn't come any more.
         latest: Duration,
-        run: RunState,
+        /// Its run at the beginning; none where no time is watched, and nothing compared.
+        before: Option<UnitRun>,
         /// Until then a device without a free session is waited for.
         patience: Duration,
     },
@@ -40,6 +41,8 @@ pub(super) struct Progress<'l> {
     pub(super) steps: &'l [Step],
     pub(super) next: usize,
     pub(super) at: At,
+    /// What it did last was to open a unit's fence: nothing can have started that before.
+    pub(super) opened: bool,
     /// Until when its device's sessions are waited for, once it was watched.
     pub(super) patience: Option<Duration>,
 }
@@ -52,6 +55,7 @@ impl<'l> Progress<'l> {
             steps,
             next: 0,
             at: At::Next,
+            opened: false,
             patience: None,
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::lane::Progress;
 use super::{Readiness, Run};
 use crate::content::{Content, Role};
 use crate::discover;
@@ -34,7 +35,21 @@ fn ready_unless(done: bool) -> Readiness {
 }
 
 impl Run<'_> {
-    pub(super) fn look(&mut self, action: &Action) -> Result<Readiness> {
+    /// As [`Run::look`], for what a lane knows already: systemd isn't asked about it again while a signer is dark.
+    pub(super) fn look_at(&mut self, lane: &Progress<'_>, action: &Action) -> Result<Readiness> {
+        let known = match action {
+            // It ran when this began. A stop of what has ended since is done at once.
+            Action::Stop { unit } => self.proven.iter().any(|(_, proven)| proven == unit),
+            Action::Start { .. } => lane.opened,
+            _ => false,
+        };
+        match known {
+            true => Ok(Readiness::Ready),
+            false => self.look(action),
+        }
+    }
+
+    fn look(&mut self, action: &Action) -> Result<Readiness> {
         let files = &*self.host.files;
         match action {
             Action::MakeFolder { path } => Ok(match entry(files, path.as_path())? {
@@ -135,25 +150,26 @@ impl Run<'_> {
                 return Ok(false);
             }
         }
-        Ok(!self.host.services.run_state(unit)?.is_up())
+        Ok(!self.host.services.run(unit)?.state.is_up())
     }
 
     /// Rule S4. Unknown counts as running.
     fn look_at_stopped(&mut self, unit: &UnitName) -> Result<Readiness> {
-        let run = self.host.services.run_state(unit)?;
-        if run.is_up() || run.main_pid != 0 {
+        let run = self.host.services.run(unit)?;
+        if run.state.is_up() || run.state.main_pid != 0 {
             return Ok(drifted(format!(
                 "{unit} is {} ({}), not stopped",
-                run.active, run.sub
+                run.state.active, run.state.sub
             )));
         }
-        let left = self.host.processes.in_unit(unit, &run.control_group)?;
-        if !left.is_empty() {
+        let left = self.host.processes.left(unit, &run.control_group)?;
+        if !left.in_unit.is_empty() {
             return Ok(drifted(format!(
-                "{unit} is stopped, and its processes {left:?} still run"
+                "{unit} is stopped, and its processes {:?} still run",
+                left.in_unit
             )));
         }
-        if let Some(process) = self.stray()? {
+        if let Some(process) = self.stray(left.signers)? {
             let config = match &process.config {
                 Some(config) => config.display().to_string(),
                 None => "a config that can't be read".to_owned(),
@@ -169,8 +185,7 @@ impl Run<'_> {
 
     /// A signing process that no known unit runs. One that another lane is just stopping may be gone before its unit is
     /// asked about: only what is still there then counts.
-    fn stray(&mut self) -> Result<Option<SignerProcess>> {
-        let seen = self.host.processes.signers()?;
+    fn stray(&mut self, seen: Vec<SignerProcess>) -> Result<Option<SignerProcess>> {
         let mut unknown = Vec::new();
         for process in &seen {
             if !self.is_known(process, &seen)? {
@@ -220,7 +235,13 @@ impl Run<'_> {
         let Some(config) = self.known.get(&key.1) else {
             return Ok(false);
         };
-        let main = process.is_main(&self.host.services.run_state(&key.1)?, config, seen);
+        let alone = || seen.iter().filter(|p| p.unit == process.unit).count() == 1;
+        let started = self.started.contains(&key.1) && process.config.as_ref() == Some(config);
+        if started && alone() {
+            self.proven.insert(key);
+            return Ok(true);
+        }
+        let main = process.is_main(&self.host.services.run(&key.1)?.state, config, seen);
         if main {
             self.proven.insert(key);
         }

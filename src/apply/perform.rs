@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tmkms_core::state::SignState;
@@ -10,7 +11,7 @@ use super::{Begun, Run, look};
 use crate::content::Content;
 use crate::discover;
 use crate::host::unit_path::UnitPath;
-use crate::host::{Entry, Files, Job, Like};
+use crate::host::{Ended, Entry, Files, Job, Like};
 use crate::inventory::{StateReading, UnitLink};
 use crate::journal::Record;
 use crate::paths::{ManagedLink, ManagedPath};
@@ -74,11 +75,13 @@ impl Run<'_> {
                     .with_context(|| format!("changing {link}"))?;
             }
             Action::Stop { unit } => {
+                self.started.remove(unit);
                 return Ok(Begun::Job(
                     self.host.services.begin(&Job::Stop(unit.clone()))?,
                 ));
             }
             Action::Start { unit } => {
+                self.started.insert(unit.clone());
                 return Ok(Begun::Job(
                     self.host.services.begin(&Job::Start(unit.clone()))?,
                 ));
@@ -97,12 +100,12 @@ impl Run<'_> {
             }
             Action::Record { files } => self.record(step, files)?,
             Action::Watch { unit, .. } => {
-                let run = self.host.services.run_state(unit)?;
-                if run.activity().runs() {
-                    // The next signer's proof needn't ask again, while that one is dark.
-                    self.proven.insert((run.main_pid, unit.clone()));
-                }
-                return Ok(Begun::Watching(run));
+                // Others may be dark, and each question waits for systemd: what needn't be asked now isn't.
+                let before = match self.settings.soak {
+                    Duration::ZERO => None,
+                    _ => Some(self.host.services.run(unit)?),
+                };
+                return Ok(Begun::Watching(before));
             }
             // Conditions: looking at them is all there is to do.
             Action::CheckFenced { .. }
@@ -300,7 +303,11 @@ fn expected(what: &str, changed: &[PathBuf], planned: &[PathBuf]) -> Result<()> 
 }
 
 /// Why a job's result is no success. `done` alone is one, and says nothing yet about a running program.
-pub(super) fn job_failure(action: &Action, result: &str) -> Option<String> {
+pub(super) fn job_failure(action: &Action, ended: Ended) -> Option<String> {
+    let result = match ended {
+        Ended::Job(result) => result,
+        Ended::Refused(why) => return Some(why),
+    };
     if result == "done" {
         return None;
     }
@@ -312,7 +319,7 @@ pub(super) fn job_failure(action: &Action, result: &str) -> Option<String> {
     } else {
         "stop"
     };
-    let why = match result {
+    let why = match result.as_str() {
         "assert" => "its fence is closed: another hand closed it".to_owned(),
         "canceled" => "another request took its place".to_owned(),
         "timeout" => "it took longer than the unit allows".to_owned(),

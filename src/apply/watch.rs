@@ -1,5 +1,6 @@
 //! Watches started units: the same run, no restart, their state files sane; and waits for what only time mends.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::lane::{At, Progress};
 use super::perform::durable;
 use super::{End, Run};
 use crate::discover;
-use crate::inventory::{Activity, RunState, StateReading};
+use crate::inventory::{Activity, StateReading, UnitRun};
 use crate::plan::ChainFile;
 use crate::plan::program::{Action, Lane, Step};
 use crate::unit::UnitName;
@@ -20,6 +21,10 @@ use crate::unit::UnitName;
 pub(super) const STATE_WITHIN: Duration = Duration::from_secs(5);
 /// How soon it is looked for again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long watched signers whose time is over wait for one another while others are dark, and how many are looked at
+/// together: each takes two fsyncs.
+pub(super) const GATHER: Duration = Duration::from_millis(40);
+const TOGETHER: usize = 8;
 /// How long a device without a free session is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -34,6 +39,33 @@ pub(super) enum Again {
 pub(super) const LOOK_LATER: Duration = Duration::from_secs(2);
 
 impl Run<'_> {
+    /// The watched lanes whose time was over by a moment, with whether their units run: asked in one question, for others
+    /// may be dark, and wait for its answer.
+    pub(super) fn due(
+        &mut self,
+        active: &[Progress<'_>],
+        by: Duration,
+    ) -> BTreeMap<usize, Result<Activity, String>> {
+        let unit = |lane: &Progress<'_>| match (&lane.at, lane.steps.get(lane.next)) {
+            (At::Watching { until, .. }, Some(step)) if *until <= by => match &step.action {
+                Action::Watch { unit, .. } => Some(unit.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let due = active.iter().enumerate();
+        let due = due.filter_map(|(n, lane)| Some((n, unit(lane)?)));
+        let (lanes, units): (Vec<usize>, Vec<UnitName>) = due.take(TOGETHER).unzip();
+        if units.is_empty() {
+            return BTreeMap::new();
+        }
+        let now = match self.host.services.activities(&units) {
+            Ok(now) => now.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(e) => units.iter().map(|_| Err(format!("{e:#}"))).collect(),
+        };
+        lanes.into_iter().zip(now).collect()
+    }
+
     /// What was watched may have ended again while the others were brought over: then it isn't done.
     pub(super) fn all_up(&mut self, lanes: &[Lane]) -> Result<End> {
         let mut failures = Vec::new();
@@ -71,7 +103,7 @@ impl Run<'_> {
     }
 
     /// Whether a watched unit still runs as it was started, and hasn't made each of its state files yet.
-    pub(super) fn comes_up(&mut self, step: &Step, before: &RunState) -> Result<bool> {
+    pub(super) fn comes_up(&mut self, step: &Step, before: Option<&UnitRun>) -> Result<bool> {
         let Action::Watch { unit, files } = &step.action else {
             return Ok(false);
         };
@@ -82,8 +114,9 @@ impl Run<'_> {
         if !files.iter().any(missing) {
             return Ok(false);
         }
-        let run = self.host.services.run_state(unit)?;
-        Ok(run == *before && not_running(unit, &run.activity()).is_none())
+        let run = self.host.services.run(unit)?;
+        let same = before.is_none_or(|before| run == *before);
+        Ok(same && not_running(unit, &run.state.activity()).is_none())
     }
 
     /// What is wrong with a watched unit after its time. Its state files are journalled as seen: from here on they are
@@ -91,7 +124,12 @@ impl Run<'_> {
     ///
     /// # Errors
     /// The journal can't be written.
-    pub(super) fn watched(&mut self, step: &Step, before: &RunState) -> Result<Option<String>> {
+    pub(super) fn watched(
+        &mut self,
+        step: &Step,
+        before: Option<&UnitRun>,
+        activity: Result<Activity, String>,
+    ) -> Result<Option<String>> {
         let Action::Watch { unit, files } = &step.action else {
             return Ok(None);
         };
@@ -112,19 +150,16 @@ impl Run<'_> {
                 StateReading::Unreadable(why) => wrong = Some(format!("{path}: {why}")),
             }
         }
-        let run = match self.host.services.run_state(unit) {
-            Ok(run) => run,
-            Err(e) => return Ok(Some(format!("{e:#}"))),
+        let not_up = activity.map(|now| not_running(unit, &now));
+        let not_up = not_up.unwrap_or_else(Some);
+        let other = match before.filter(|_| not_up.is_none()) {
+            None => None,
+            Some(before) => match self.host.services.run(unit) {
+                Ok(now) => not_as_before(unit, before, &now),
+                Err(e) => Some(format!("{e:#}")),
+            },
         };
-        if let Some(error) = not_running(unit, &run.activity()) {
-            return Ok(Some(error));
-        }
-        if run.invocation != before.invocation || run.restarts != before.restarts {
-            let error =
-                format!("{unit} was restarted while it was watched; see `journalctl -u {unit}`");
-            return Ok(Some(error));
-        }
-        Ok(wrong)
+        Ok(not_up.or(other).or(wrong))
     }
 
     /// What to do about a watched unit that failed: where all sessions of its device are taken, it is watched again until
@@ -133,16 +168,17 @@ impl Run<'_> {
     pub(super) fn without_session(
         &mut self,
         step: &Step,
-        before: &RunState,
+        before: Option<UnitRun>,
         patience: Duration,
     ) -> Option<Again> {
         let now = self.host.clock.elapsed();
         let Action::Watch { unit, .. } = &step.action else {
             return None;
         };
-        let run = self.host.services.run_state(unit).ok()?;
+        let run = self.host.services.run(unit).ok()?;
         // One that has come up in the meantime is watched to the end of its time.
-        let anew = run.activity().runs() && run.invocation != before.invocation;
+        let other = before.is_some_and(|before| run.invocation != before.invocation);
+        let anew = run.state.activity().runs() && other;
         let last = match anew {
             true => patience + self.settings.soak + LOOK_LATER,
             false => patience,
@@ -156,21 +192,30 @@ impl Run<'_> {
         if !lines.iter().any(|line| log::is_without_session(line)) {
             return None;
         }
-        if !run.is_up() {
+        if !run.state.is_up() {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
             return (!interrupted).then_some(Again::Start);
         }
-        let soak = match run.activity().runs() {
+        let soak = match run.state.activity().runs() {
             true => self.settings.soak,
             false => LOOK_LATER,
         };
         Some(Again::Watch(At::Watching {
             until: now + soak,
             latest: now + STATE_WITHIN,
-            run,
+            before: Some(run),
             patience,
         }))
     }
+}
+
+fn not_as_before(unit: &UnitName, before: &UnitRun, now: &UnitRun) -> Option<String> {
+    let other = now.invocation != before.invocation || now.restarts != before.restarts;
+    not_running(unit, &now.state.activity()).or_else(|| {
+        other.then(|| {
+            format!("{unit} was restarted while it was watched; see `journalctl -u {unit}`")
+        })
+    })
 }
 
 fn not_running(unit: &UnitName, now: &Activity) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -69,7 +70,7 @@ pub fn run(
         Some(_) => Versions::Skip,
         None => Versions::Ask,
     };
-    let (files, starts, problems): (Box<dyn Files>, Vec<Start>, Vec<Finding>) = match host() {
+    let (files, starts, problems): (Rc<dyn Files>, Vec<Start>, Vec<Finding>) = match host() {
         Ok(mut host) => {
             let found = discover::starts(&mut host, versions);
             match found {
@@ -80,7 +81,7 @@ pub fn run(
         }
         Err(_) if alone && root.is_none() => {
             let tree = Tree::open(Path::new("/")).context("opening /")?;
-            (Box::new(tree), Vec::new(), Vec::new())
+            (Rc::new(tree), Vec::new(), Vec::new())
         }
         Err(e) => return Err(e.into()),
     };

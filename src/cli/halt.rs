@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Args;
 use tmkms_core::state::SignState;
 
@@ -14,7 +15,7 @@ use crate::discover;
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::Host;
-use crate::inventory::StateReading;
+use crate::inventory::{Connection, StateReading};
 use crate::plan::halt::{self, Halt, Halts, Leaving, Reach};
 use crate::plan::program::{Action, Program};
 use crate::ui::Ui;
@@ -121,6 +122,7 @@ impl HaltArgs {
     ) -> Result<(), Failure> {
         let begun = host.clock.elapsed();
         let mut shown = Waiting::new(ui, height);
+        let counting: Vec<&Leaving> = leaving.iter().filter(|l| l.counts()).collect();
         // Since when each signer is as it is.
         let mut since: BTreeMap<&str, (BTreeMap<PathBuf, StateReading>, Duration)> =
             BTreeMap::new();
@@ -128,8 +130,7 @@ impl HaltArgs {
             let now = host.clock.elapsed();
             let mut standing = Vec::new();
             let mut past = Vec::new();
-            for signer in leaving.iter().filter(|l| l.counts()) {
-                let seen = look(host, signer)?;
+            for (signer, seen) in counting.iter().zip(look(host, &counting)?) {
                 let (states, from) = since
                     .entry(&signer.signer)
                     .or_insert_with(|| (seen.states.clone(), now));
@@ -191,8 +192,8 @@ pub fn as_they_are(host: &Host, leaving: &[Leaving]) -> Halts {
 /// Watches the signers whose validators are connected: none may sign meanwhile.
 pub fn stands_still(host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<(), Failure> {
     let mut watched: Vec<(&Leaving, BTreeMap<PathBuf, StateReading>)> = Vec::new();
-    for signer in leaving.iter().filter(|l| l.pid != 0) {
-        let seen = look(host, signer)?;
+    let running: Vec<&Leaving> = leaving.iter().filter(|l| l.pid != 0).collect();
+    for (signer, seen) in running.iter().zip(look(host, &running)?) {
         if seen.connected {
             watched.push((signer, seen.states));
         }
@@ -256,20 +257,37 @@ fn signed_on(
         .collect()
 }
 
-fn look(host: &mut Host, signer: &Leaving) -> anyhow::Result<Seen> {
+/// Looks at signers, their connections all at once.
+fn look(host: &mut Host, signers: &[&Leaving]) -> anyhow::Result<Vec<Seen>> {
+    let running = signers.iter().map(|s| s.pid).filter(|pid| *pid != 0);
+    let pids: Vec<u32> = running.collect();
+    let mut connections = host.processes.connections_of(&pids).into_iter();
+    let mut seen = Vec::new();
+    for signer in signers {
+        let connections = match signer.pid {
+            0 => Some(Ok(Vec::new())),
+            _ => connections.next(),
+        };
+        let unknown = || Err(anyhow!("nothing is known of its connections"));
+        seen.push(look_at(host, signer, connections.unwrap_or_else(unknown))?);
+    }
+    Ok(seen)
+}
+
+fn look_at(
+    host: &mut Host,
+    signer: &Leaving,
+    connections: anyhow::Result<Vec<Connection>>,
+) -> anyhow::Result<Seen> {
     let states = signer.files.iter().map(|file| {
         let reading = discover::state(&*host.files, &file.state_file);
         (file.state_file.clone(), reading)
     });
     let states = states.collect();
-    if signer.pid == 0 {
-        let connected = false;
-        return Ok(Seen { states, connected });
-    }
-    let connections = match host.processes.connections(signer.pid) {
+    let connections = match connections {
         Ok(connections) => Ok(connections),
         // It may have been started anew since.
-        Err(_) => match host.services.run_state(&signer.unit)?.main_pid {
+        Err(_) => match host.services.run(&signer.unit)?.state.main_pid {
             0 => Ok(Vec::new()),
             pid => host.processes.connections(pid),
         },

@@ -319,6 +319,7 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
         sessions: std::mem::take(&mut task.sessions),
+        started: BTreeSet::new(),
         proven: BTreeSet::new(),
         resumed: task.resumed,
         changed: task.resumed,

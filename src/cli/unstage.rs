@@ -44,7 +44,7 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     // What was switched to stands on these files, whether it runs at the moment or not.
     let applied = history.last_switch().is_some_and(|j| j.plan.id == plan.id);
     for moving in &plan.moves {
-        if applied || host.services.run_state(&moving.new)?.is_up() {
+        if applied || host.services.run(&moving.new)?.state.is_up() {
             return Err(Failure::refused(format!(
                 "{} stands on these files: the plan was applied; `kmsctl rollback` goes back first",
                 moving.new

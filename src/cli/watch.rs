@@ -12,7 +12,7 @@ pub struct Watch {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     soak: Duration,
     /// How many signers are in flight at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
 }
 

@@ -69,7 +69,7 @@ pub fn read(
         pulls.get(name).is_some_and(|by| !by.is_empty()) && !matches!(marker, Ok(Some(_)));
     let run = match &view {
         Ok(view) => Ok(view.run.clone()),
-        Err(_) => host.services.run_state(name),
+        Err(_) => host.services.run(name).map(|run| run.state),
     };
     let current = links.enable(name) || pulled_in || run.is_ok_and(|r| r.is_up());
     let read = match view {

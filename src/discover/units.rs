@@ -124,7 +124,7 @@ fn no_instance(file: &Path) -> Finding {
 
 /// A masked unit can't start; where it runs nevertheless, nobody can say what it is.
 fn masked(host: &mut Host, unit: &UnitName) -> Result<Finding> {
-    let runs = host.services.run_state(unit)?.is_up();
+    let runs = host.services.run(unit)?.state.is_up();
     let finding = if runs {
         let message = format!("{unit} is masked, and runs: its text can't be read");
         Finding::block(Code::UnitUnreadable, message).remedy(format!(

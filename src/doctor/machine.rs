@@ -95,7 +95,7 @@ fn connector_of(host: &mut Host, addr: &str, device: &Device) -> Option<Finding>
     };
     let mut unit_up = || {
         let unit = CONNECTOR_UNIT.parse().ok()?;
-        Some(host.services.run_state(&unit).ok()?.is_up())
+        Some(host.services.run(&unit).ok()?.state.is_up())
     };
     let (name, _) = connector::host_and_port(addr).ok()?;
     let here = name == "localhost" || name.starts_with("127.") || name == "[::1]";

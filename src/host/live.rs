@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use alive::Alive;
@@ -14,9 +15,10 @@ use tmkms_core::protocol::TmkmsVersion;
 
 use super::files::Tree;
 use super::memory::{Memory, OnDisk};
+use super::sockets::Tables;
 use super::systemd::Systemd;
-use super::{Clock, Executable, Host, Processes};
-use super::{asked, logs, sockets};
+use super::{Clock, Executable, Host, Left, Processes};
+use super::{asked, logs};
 use crate::accounts::Accounts;
 use crate::inventory::{Connection, SignerProcess};
 use crate::kms::tmkms;
@@ -33,8 +35,10 @@ pub fn open() -> Result<Host> {
             .nodename()
             .to_string_lossy()
             .into_owned(),
-        files: Box::new(files),
-        services: Box::new(Systemd::connect()?),
+        files: Rc::new(files),
+        services: Box::new(Systemd::connect(
+            Tree::open(Path::new("/")).context("opening /")?,
+        )?),
         processes: Box::new(Proc::default()),
         hsm: Box::new(super::hsm::Live),
         modelled: false,
@@ -75,55 +79,82 @@ struct Proc {
     alive: Alive,
 }
 
+impl Proc {
+    fn signer(&mut self, pid: u32, folder: &Path) -> Result<Option<SignerProcess>> {
+        if let Some(process) = self.alive.process(pid) {
+            return Ok(Some(process.clone()));
+        }
+        let Some((process, _)) = signer_process(pid, folder)? else {
+            return Ok(None);
+        };
+        self.alive.hold(pid, || signer_process(pid, folder))?;
+        Ok(Some(process))
+    }
+
+    fn is_in(&self, pid: u32, folder: &Path, unit: &UnitName, control_group: &str) -> Result<bool> {
+        let read;
+        let groups = match self.alive.groups(pid) {
+            Some(groups) => groups,
+            None => {
+                read = gone(std::fs::read_to_string(folder.join("cgroup")))
+                    .with_context(|| format!("reading the control group of process {pid}"))?
+                    .unwrap_or_default();
+                &read
+            }
+        };
+        let component = format!("/{unit}");
+        let mut paths = groups.lines().filter_map(|l| l.splitn(3, ':').nth(2));
+        Ok(paths.any(|path| {
+            (!control_group.is_empty() && below(path, control_group))
+                || path.ends_with(&component)
+                || path.contains(&format!("{component}/"))
+        }))
+    }
+}
+
 impl Processes for Proc {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
         let mut found = Vec::new();
         self.alive.look()?;
         for (pid, folder) in running()? {
-            if let Some(process) = self.alive.process(pid) {
-                found.push(process.clone());
-            } else if let Some((process, _)) = signer_process(pid, &folder)? {
-                found.push(process);
-                self.alive.hold(pid, || signer_process(pid, &folder))?;
-            }
+            found.extend(self.signer(pid, &folder)?);
         }
         found.sort_by_key(|p| p.pid);
         Ok(found)
     }
 
     fn in_unit(&mut self, unit: &UnitName, control_group: &str) -> Result<Vec<u32>> {
-        let component = format!("/{unit}");
-        let mut pids = Vec::new();
         self.alive.look()?;
+        let mut pids = Vec::new();
         for (pid, folder) in running()? {
-            let read;
-            let groups = match self.alive.groups(pid) {
-                Some(groups) => groups,
-                None => {
-                    read = gone(std::fs::read_to_string(folder.join("cgroup")))
-                        .with_context(|| format!("reading the control group of process {pid}"))?
-                        .unwrap_or_default();
-                    &read
-                }
-            };
-            let inside = groups
-                .lines()
-                .filter_map(|l| l.splitn(3, ':').nth(2))
-                .any(|path| {
-                    (!control_group.is_empty() && below(path, control_group))
-                        || path.ends_with(&component)
-                        || path.contains(&format!("{component}/"))
-                });
-            if inside {
+            if self.is_in(pid, &folder, unit, control_group)? {
                 pids.push(pid);
             }
         }
         Ok(pids)
     }
 
+    fn left(&mut self, unit: &UnitName, control_group: &str) -> Result<Left> {
+        self.alive.look()?;
+        let (mut in_unit, mut signers) = (Vec::new(), Vec::new());
+        for (pid, folder) in running()? {
+            if self.is_in(pid, &folder, unit, control_group)? {
+                in_unit.push(pid);
+            }
+            signers.extend(self.signer(pid, &folder)?);
+        }
+        signers.sort_by_key(|p| p.pid);
+        Ok(Left { in_unit, signers })
+    }
+
     fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
-        sockets::established(&Path::new("/proc").join(pid.to_string()))
-            .with_context(|| format!("looking at the connections of process {pid}"))
+        connections(&mut Tables::default(), pid)
+    }
+
+    fn connections_of(&mut self, pids: &[u32]) -> Vec<Result<Vec<Connection>>> {
+        let mut tables = Tables::default();
+        let found = pids.iter().map(|pid| connections(&mut tables, *pid));
+        found.collect()
     }
 
     fn last_lines(
@@ -186,6 +217,11 @@ impl Processes for Proc {
             _ => format!("uid {uid}"),
         }
     }
+}
+
+fn connections(tables: &mut Tables, pid: u32) -> Result<Vec<Connection>> {
+    let found = tables.established(&Path::new("/proc").join(pid.to_string()));
+    found.with_context(|| format!("looking at the connections of process {pid}"))
 }
 
 /// The processes there are now, with their folders in `/proc`.

@@ -21,7 +21,7 @@ use tmkms_core::protocol::TmkmsVersion;
 use super::files::Tree;
 use super::memory::{self, Memory, OnDisk};
 use super::{Clock, Entry, Files, Host, Processes, World};
-use crate::inventory::{Connection, RunState, SignerProcess};
+use crate::inventory::{Connection, SignerProcess, UnitRun};
 use crate::unit::UnitName;
 use services::Model;
 pub use services::{FORMAT_VERSION as RUNNING_FORMAT, RUNNING};
@@ -55,7 +55,7 @@ pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Res
     let model = Rc::new(RefCell::new(Model::load(world)?));
     Ok(Host {
         name: "model".into(),
-        files,
+        files: files.into(),
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
         hsm: Box::new(super::hsm::Nothing),
@@ -71,7 +71,7 @@ pub struct Running {
     pub format_version: u32,
     /// Counts starts; process ids and invocation ids are made from it.
     pub starts: u32,
-    pub units: BTreeMap<UnitName, RunState>,
+    pub units: BTreeMap<UnitName, UnitRun>,
     /// What bars each unit's start, as of the last reload: like systemd, the model doesn't see new drop-ins before.
     #[serde(default)]
     pub loaded: BTreeMap<UnitName, Vec<PathBuf>>,
@@ -133,8 +133,8 @@ impl super::Services for ModelServices {
         Ok(self.0.borrow().instances(template))
     }
 
-    fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
-        Ok(self.0.borrow().run_state(unit))
+    fn run(&mut self, unit: &UnitName) -> Result<UnitRun> {
+        Ok(self.0.borrow().run(unit))
     }
 
     fn begin(&mut self, job: &super::Job) -> Result<super::Ticket> {
@@ -171,11 +171,11 @@ impl Processes for ModelProcesses {
     }
 
     fn in_unit(&mut self, unit: &UnitName, _control_group: &str) -> Result<Vec<u32>> {
-        let run = self.0.borrow().run_state(unit);
-        Ok(if run.main_pid == 0 {
+        let run = self.0.borrow().run(unit);
+        Ok(if run.state.main_pid == 0 {
             Vec::new()
         } else {
-            vec![run.main_pid]
+            vec![run.state.main_pid]
         })
     }
 

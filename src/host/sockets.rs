@@ -1,10 +1,11 @@
 //! The connections of a process, as `/proc` shows them. Only seen: a validator takes one signer's connection, and one made
 //! to look would be that one.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::inventory::Connection;
 
@@ -14,11 +15,33 @@ const UNIX_CONNECTED: &str = "03";
 /// Standard input, output and error: where a service's own output goes is no validator.
 const STANDARD: [&str; 3] = ["0", "1", "2"];
 
-/// The established connections of the process whose folder in `/proc` this is.
-///
-/// # Errors
-/// The process is gone, or may not be looked at.
-pub fn established(folder: &Path) -> io::Result<Vec<Connection>> {
+/// What the kernel says of its sockets, read once for each network that processes are in: it walks through all places that
+/// a connection may have, which takes milliseconds however few there are.
+#[derive(Default)]
+pub struct Tables(BTreeMap<PathBuf, BTreeMap<String, Connection>>);
+
+impl Tables {
+    /// The established connections of the process whose folder in `/proc` this is.
+    ///
+    /// # Errors
+    /// The process is gone, or may not be looked at.
+    pub fn established(&mut self, folder: &Path) -> io::Result<Vec<Connection>> {
+        let sockets = sockets(folder)?;
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let network = std::fs::read_link(folder.join("ns/net"))?;
+        let table = match self.0.entry(network) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(table(folder)?),
+        };
+        let found = sockets.iter().filter_map(|inode| table.get(inode));
+        Ok(found.cloned().collect())
+    }
+}
+
+/// The sockets of a process, by inode.
+fn sockets(folder: &Path) -> io::Result<BTreeSet<String>> {
     let mut sockets = BTreeSet::new();
     for entry in std::fs::read_dir(folder.join("fd"))? {
         let entry = entry?;
@@ -33,12 +56,18 @@ pub fn established(folder: &Path) -> io::Result<Vec<Connection>> {
         let inode = target.to_str().and_then(|t| t.strip_prefix("socket:["));
         sockets.extend(inode.and_then(|t| t.strip_suffix(']')).map(str::to_owned));
     }
-    let mut found = Vec::new();
-    for table in ["net/tcp", "net/tcp6"] {
-        found.extend(tcp(&read(&folder.join(table))?, &sockets));
+    Ok(sockets)
+}
+
+/// The established connections of the network that a process is in, by inode.
+fn table(folder: &Path) -> io::Result<BTreeMap<String, Connection>> {
+    let mut table = BTreeMap::new();
+    for name in ["net/tcp", "net/tcp6"] {
+        table.extend(read(&folder.join(name))?.lines().skip(1).filter_map(tcp));
     }
-    found.extend(unix(&read(&folder.join("net/unix"))?, &sockets));
-    Ok(found)
+    let unix = read(&folder.join("net/unix"))?;
+    table.extend(unix.lines().skip(1).filter_map(self::unix));
+    Ok(table)
 }
 
 /// A kernel without IPv6 has no table of it.
@@ -51,25 +80,17 @@ fn read(path: &Path) -> io::Result<String> {
     }
 }
 
-fn tcp(table: &str, sockets: &BTreeSet<String>) -> Vec<Connection> {
-    let rows = table.lines().skip(1);
-    rows.filter_map(|row| {
-        let fields: Vec<&str> = row.split_whitespace().collect();
-        let (remote, state, inode) = (fields.get(2)?, fields.get(3)?, fields.get(9)?);
-        (*state == TCP_ESTABLISHED && sockets.contains(*inode)).then(|| address(remote))?
-    })
-    .map(Connection::Tcp)
-    .collect()
+fn tcp(row: &str) -> Option<(String, Connection)> {
+    let fields: Vec<&str> = row.split_whitespace().collect();
+    let (remote, state, inode) = (fields.get(2)?, fields.get(3)?, fields.get(9)?);
+    let address = address(remote).filter(|_| *state == TCP_ESTABLISHED)?;
+    Some(((*inode).to_owned(), Connection::Tcp(address)))
 }
 
-fn unix(table: &str, sockets: &BTreeSet<String>) -> Vec<Connection> {
-    let rows = table.lines().skip(1);
-    rows.filter_map(|row| {
-        let fields: Vec<&str> = row.split_whitespace().collect();
-        let (state, inode) = (fields.get(5)?, fields.get(6)?);
-        (*state == UNIX_CONNECTED && sockets.contains(*inode)).then_some(Connection::Unix)
-    })
-    .collect()
+fn unix(row: &str) -> Option<(String, Connection)> {
+    let fields: Vec<&str> = row.split_whitespace().collect();
+    let (state, inode) = (fields.get(5)?, fields.get(6)?);
+    (*state == UNIX_CONNECTED).then(|| ((*inode).to_owned(), Connection::Unix))
 }
 
 /// `0100007F:1F90`: each 32 bits as the machine keeps them, then the port.
@@ -106,7 +127,8 @@ mod tests {
     use super::*;
 
     fn own() -> Vec<Connection> {
-        established(Path::new("/proc/self")).unwrap()
+        let mut tables = Tables::default();
+        tables.established(Path::new("/proc/self")).unwrap()
     }
 
     #[test]

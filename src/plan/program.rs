@@ -123,6 +123,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// It changes nothing that a death could leave half done: its intent needn't be durable before it.
+    pub fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Action::Record { .. }
+                | Action::Watch { .. }
+                | Action::CheckFenced { .. }
+                | Action::ProveStopped { .. }
+                | Action::CheckHeights { .. }
+                | Action::CheckHalted { .. }
+        )
+    }
+}
+
 /// Steps of one signer, done in order, beside the lanes of others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

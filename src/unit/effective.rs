@@ -26,6 +26,8 @@ pub struct Effective {
     pub output: String,
     /// The paths whose existence bars a start (`AssertPathExists=!…`).
     pub barred_by: Vec<PathBuf>,
+    /// Nothing of it depends on what only a running systemd knows.
+    pub certain: bool,
 }
 
 /// An `EnvironmentFile=`.
@@ -49,10 +51,12 @@ impl Effective {
         for setting in text.list("Service", "ExecStart") {
             exec.extend(commands(&setting.value, name).map_err(|e| explain(setting, e))?);
         }
+        let mut certain = true;
         let mut variables = Variables::default();
         for setting in text.list("Service", "Environment") {
             let words = words::split(&setting.value).map_err(|e| explain(setting, e))?;
             // What only a running systemd can tell is left as it is: no config is named by it.
+            certain &= words.iter().all(|w| expand(w, name).is_ok());
             let words: Vec<String> = words.iter().map(|w| expand_known(w, name)).collect();
             variables.assign(&words);
         }
@@ -79,6 +83,7 @@ impl Effective {
             None => "/".into(),
         };
         let directory = if directory == "~" {
+            certain = false;
             "/root".into()
         } else {
             directory
@@ -87,7 +92,10 @@ impl Effective {
         Ok(Effective {
             exec,
             user: one("User").map_or_else(String::new, |s| {
-                expand(&s.value, name).unwrap_or_else(|_| s.value.clone())
+                expand(&s.value, name).unwrap_or_else(|_| {
+                    certain = false;
+                    s.value.clone()
+                })
             }),
             working_directory: PathBuf::from(directory),
             variables,
@@ -103,6 +111,7 @@ impl Effective {
                 .filter_map(|a| a.value.strip_prefix('!'))
                 .map(PathBuf::from)
                 .collect(),
+            certain,
         })
     }
 }

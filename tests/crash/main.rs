@@ -75,7 +75,7 @@ fn one_death(verb: &str, night: &Night) {
             before = seen;
         }
     }
-    assert!(deaths.len() > 200, "{}", deaths.len());
+    assert!(deaths.len() > 150, "{}", deaths.len());
     let floors = night.floors;
     each(&deaths, |(n, dark, to_new)| {
         let who = if *dark { "the machine" } else { "kmsctl" };

@@ -160,8 +160,8 @@ impl State {
         let pids: BTreeMap<&UnitName, u32> = kept
             .units
             .iter()
-            .filter(|(_, run)| run.main_pid != 0)
-            .map(|(unit, run)| (unit, run.main_pid))
+            .filter(|(_, run)| run.state.main_pid != 0)
+            .map(|(unit, run)| (unit, run.state.main_pid))
             .collect();
         let gone: Vec<UnitName> = self
             .running

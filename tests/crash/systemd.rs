@@ -9,7 +9,7 @@ use anyhow::Result;
 use kmsctl::content::Fingerprint;
 use kmsctl::floor::Floor;
 use kmsctl::host::{self, Entry, Files, Job, JobEnd, Like, Processes, Services, Ticket, UnitView};
-use kmsctl::inventory::{Connection, RunState, SignerProcess};
+use kmsctl::inventory::{Connection, SignerProcess, UnitRun};
 use kmsctl::paths::{ManagedLink, ManagedPath};
 use kmsctl::unit::UnitName;
 use tmkms_core::protocol::TmkmsVersion;
@@ -52,9 +52,9 @@ impl Services for Systemd {
         self.inner.borrow_mut().instances(template)
     }
 
-    fn run_state(&mut self, unit: &UnitName) -> Result<RunState> {
+    fn run(&mut self, unit: &UnitName) -> Result<UnitRun> {
         self.alive()?;
-        self.inner.borrow_mut().run_state(unit)
+        self.inner.borrow_mut().run(unit)
     }
 
     fn begin(&mut self, job: &Job) -> Result<Ticket> {

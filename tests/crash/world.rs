@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmsctl::host::model::{RUNNING, Running};
-use kmsctl::host::{Job, JobEnd, Services, Ticket};
+use kmsctl::host::{Ended, Job, JobEnd, Services, Ticket};
 use kmsctl::unit::UnitName;
 
 use crate::disk::Loss;
@@ -176,7 +176,10 @@ impl World {
             return "failed".into();
         }
         let end = systemd.next_end(Duration::ZERO).unwrap().unwrap();
-        end.result
+        match end.ended {
+            Ended::Job(result) => result,
+            Ended::Refused(why) => why,
+        }
     }
 
     /// Queues a job of kmsctl's.
@@ -194,7 +197,7 @@ impl World {
             .extract_if(.., |(_, queued)| unit(queued) == unit(job));
         state.ends.extend(canceled.map(|(ticket, _)| JobEnd {
             ticket,
-            result: "canceled".into(),
+            ended: Ended::Job("canceled".into()),
         }));
         state.tickets += 1;
         let ticket = Ticket(format!("job-{}", state.tickets));
@@ -218,7 +221,10 @@ impl World {
             true => "timeout".into(),
             false => self.job(&job),
         };
-        self.state.borrow_mut().ends.push(JobEnd { ticket, result });
+        self.state.borrow_mut().ends.push(JobEnd {
+            ticket,
+            ended: Ended::Job(result),
+        });
     }
 
     /// The end of a job that kmsctl asked for; none when there is none to come.

@@ -14,12 +14,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use tmkms_core::config::Config;
 
 use super::super::unit_path::{LINK_FOLDERS, UnitPath, is_mask};
-use super::super::{Entry, Files, Job, JobEnd, Ticket, UnitView, World};
+use super::super::{Ended, Entry, Files, Job, JobEnd, Ticket, UnitView, World};
 use super::{Faults, Running};
-use crate::inventory::{RunState, SignerProcess};
+use crate::inventory::{RunState, SignerProcess, UnitRun};
 use crate::kms::tmkms;
 use crate::unit::UnitName;
-use crate::unit::effective::Effective;
 use crate::unit::words::expand;
 
 /// Where units are looked for, most important first (systemd.unit(5), the folders that operators use).
@@ -83,7 +82,7 @@ impl Model {
             None => {
                 for unit in model.enabled()? {
                     // A link for a unit that isn't there starts nothing.
-                    if model.fragment(&unit).is_err() {
+                    if model.unit_files().fragment(&unit).is_err() {
                         continue;
                     }
                     let run = model.a_run();
@@ -152,19 +151,21 @@ impl Model {
             .collect()
     }
 
-    fn a_run(&mut self) -> RunState {
+    fn a_run(&mut self) -> UnitRun {
         self.running.starts += 1;
-        RunState {
-            active: "active".into(),
-            sub: "running".into(),
-            main_pid: 1000 + self.running.starts,
+        UnitRun {
+            state: RunState {
+                active: "active".into(),
+                sub: "running".into(),
+                main_pid: 1000 + self.running.starts,
+            },
             invocation: format!("{:032x}", self.running.starts),
             restarts: 0,
             control_group: String::new(),
         }
     }
 
-    pub fn run_state(&self, unit: &UnitName) -> RunState {
+    pub fn run(&self, unit: &UnitName) -> UnitRun {
         self.running
             .units
             .get(unit)
@@ -185,10 +186,7 @@ impl Model {
     }
 
     fn barred_on_disk(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
-        let (_, _, text) = self.effective(unit)?;
-        Ok(Effective::of(unit, &text)
-            .map_err(anyhow::Error::msg)?
-            .barred_by)
+        Ok(self.unit_files().found(unit)?.means(unit)?.barred_by)
     }
 
     /// What bars a start, as loaded; a unit that isn't loaded yet is read now.
@@ -205,7 +203,7 @@ impl Model {
             .running
             .units
             .iter()
-            .filter(|(_, run)| run.main_pid != 0)
+            .filter(|(_, run)| run.state.main_pid != 0)
         {
             let at_start = self.running.configs.get(unit);
             // A unit that was taken out of the tree while it ran, or of which an environment file was, still runs, on
@@ -217,7 +215,7 @@ impl Model {
                 Err(_) => (Vec::new(), None),
             };
             found.push(SignerProcess {
-                pid: run.main_pid,
+                pid: run.state.main_pid,
                 argv,
                 unit: Some(unit.to_string()),
                 config: at_start.cloned().or(config),
@@ -236,13 +234,13 @@ impl Model {
         self.save()?;
         self.ends.push_back(JobEnd {
             ticket: ticket.clone(),
-            result,
+            ended: Ended::Job(result),
         });
         Ok(ticket)
     }
 
     fn start(&mut self, unit: &UnitName) -> Result<String> {
-        if self.run_state(unit).active == "active" {
+        if self.run(unit).state.active == "active" {
             return Ok("done".into());
         }
         let barred = self.barred_by(unit)?;
@@ -267,8 +265,8 @@ impl Model {
             }
             _ => {
                 // The job is done once the program runs; that it then ends is another matter.
-                (run.active, run.sub) = ("activating".into(), "auto-restart".into());
-                (run.main_pid, run.restarts) = (0, 1);
+                (run.state.active, run.state.sub) = ("activating".into(), "auto-restart".into());
+                (run.state.main_pid, run.restarts) = (0, 1);
             }
         }
         self.running.units.insert(unit.clone(), run);
@@ -337,8 +335,8 @@ impl Model {
 
     /// The links that `[Install]` asks for, and what they point to.
     fn install_links(&self, unit: &UnitName) -> Result<Vec<(PathBuf, PathBuf)>> {
-        let fragment = self.fragment(unit)?;
-        let text = self.text(&fragment)?;
+        let fragment = self.unit_files().fragment(unit)?;
+        let text = self.unit_files().text(&fragment)?;
         let mut links = Vec::new();
         for (key, suffix) in [("WantedBy", "wants"), ("RequiredBy", "requires")] {
             for setting in text.list("Install", key) {
@@ -392,10 +390,13 @@ impl Model {
     }
 }
 
-fn stopped(active: &str) -> RunState {
-    RunState {
+fn stopped(active: &str) -> UnitRun {
+    let state = RunState {
         active: active.into(),
-        sub: "dead".into(),
-        ..RunState::default()
+        ..RunState::stopped()
+    };
+    UnitRun {
+        state,
+        ..UnitRun::default()
     }
 }

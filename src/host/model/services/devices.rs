@@ -38,7 +38,7 @@ impl Model {
         let running: Vec<UnitName> = self.running.units.keys().cloned().collect();
         let mut held = 0;
         for other in running.iter().filter(|other| *other != unit) {
-            if self.run_state(other).main_pid != 0 {
+            if self.run(other).state.main_pid != 0 {
                 held += usize::from(self.device_of(other).as_ref() == Some(&device));
             }
         }
@@ -53,7 +53,7 @@ impl Model {
 
     /// A unit's process ends, and its session outlives it.
     pub(super) fn leave_session(&mut self, unit: &UnitName) {
-        if self.run_state(unit).main_pid != 0
+        if self.run(unit).state.main_pid != 0
             && let Some(device) = self.device_of(unit)
         {
             self.orphans.push((self.time + ORPHANED, device));
@@ -64,8 +64,8 @@ impl Model {
     pub(super) fn try_again(&mut self) -> Result<()> {
         let waiting: Vec<UnitName> = self.logged.keys().cloned().collect();
         for unit in waiting {
-            let restarts = self.run_state(&unit).restarts;
-            let waits = self.run_state(&unit).sub == "auto-restart";
+            let restarts = self.run(&unit).restarts;
+            let waits = self.run(&unit).state.sub == "auto-restart";
             if waits && self.tmkms_starts(&unit).is_ok() {
                 let mut run = self.a_run();
                 run.restarts = restarts + 1;

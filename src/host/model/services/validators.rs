@@ -39,7 +39,7 @@ impl Model {
     /// What a process is connected to, as the kernel would say.
     pub fn connections(&self, pid: u32) -> Result<Vec<Connection>> {
         for (unit, validator) in self.validators() {
-            if self.run_state(&unit).main_pid != pid {
+            if self.run(&unit).state.main_pid != pid {
                 continue;
             }
             let done = |state: &SignState| state.height >= validator.until;
@@ -57,7 +57,7 @@ impl Model {
     fn validators(&self) -> Vec<(UnitName, Validator)> {
         let asked = self.faults.iter();
         asked
-            .filter(|(unit, _)| self.run_state(unit).main_pid != 0)
+            .filter(|(unit, _)| self.run(unit).state.main_pid != 0)
             .filter_map(|(unit, faults)| Some((unit.clone(), faults.validator.clone()?)))
             .collect()
     }
