@@ -35,6 +35,7 @@ pub mod paths;
 pub mod peers;
 pub mod plan;
 pub mod render;
+pub mod resumed;
 pub mod rollback;
 pub mod settings;
 pub mod snapshot;

@@ -29,6 +29,7 @@ use crate::plan::halt::Leaving;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, Plan, halt, safety, steps};
+use crate::resumed;
 use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
@@ -302,7 +303,7 @@ fn go_on(
         Verb::Rollback => forward(open, &inventory),
         _ => left(open, &inventory),
     };
-    let mut program = operation::not_recorded_twice(program, &inventory);
+    let mut program = resumed::not_recorded_twice(program, &inventory);
     if args.dry_run {
         return dry_run::show(ui, Verb::Apply, plan, &program);
     }
@@ -366,7 +367,7 @@ fn left(open: &Journal, inventory: &Inventory) -> Program {
     program
         .before
         .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if opened(unit)));
-    operation::started_since(program, open, inventory, |running| {
+    resumed::started_since(program, open, inventory, |running| {
         steps::switch(&open.plan, running)
     })
 }

@@ -1,5 +1,7 @@
 //! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
 
+mod differences;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use differences::differences;
+
 use super::plan;
 use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
@@ -18,14 +22,13 @@ use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
-use crate::inventory::{Inventory, Signer, UnitLink};
+use crate::inventory::Inventory;
 use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::peers::Peers;
-use crate::plan::program::{Action, Program, Step};
-use crate::plan::{Input, Move, Plan};
-use crate::render;
+use crate::plan::Plan;
+use crate::plan::program::Program;
 use crate::ui::progress::Progress;
 use crate::ui::{self, Ui, events};
 use crate::unit::UnitName;
@@ -107,74 +110,6 @@ pub fn current_plan(
         return Err(Failure::refused(text.trim()));
     }
     Ok((fresh, inventory))
-}
-
-fn differences(saved: &Plan, fresh: &Plan) -> String {
-    let mut out = String::new();
-    let old = |path| saved.inputs.iter().find(|i: &&Input| i.path == path);
-    for now in &fresh.inputs {
-        match old(now.path.clone()) {
-            None => ui::line(
-                &mut out,
-                format_args!("{}: new to the plan", now.path.display()),
-            ),
-            Some(then) if then.text != now.text => {
-                let name = now.path.display().to_string();
-                let diff = render::difference((&name, &then.text), (&name, &now.text));
-                out.push_str(&diff);
-            }
-            Some(_) => {}
-        }
-    }
-    for then in &saved.inputs {
-        if !fresh.inputs.iter().any(|i| i.path == then.path) {
-            ui::line(
-                &mut out,
-                format_args!("{}: no longer part of it", then.path.display()),
-            );
-        }
-    }
-    for now in &fresh.moves {
-        if let Some(then) = saved.moves.iter().find(|m| m.signer == now.signer) {
-            difference(&mut out, then, now);
-        }
-    }
-    let programs: BTreeSet<&PathBuf> = fresh.binaries.keys().chain(saved.binaries.keys()).collect();
-    for path in programs {
-        if saved.binaries.get(path) != fresh.binaries.get(path) {
-            ui::line(
-                &mut out,
-                format_args!("{}: another binary is there now, or none", path.display()),
-            );
-        }
-    }
-    if out.is_empty() {
-        out.push_str("the request or kmsctl itself differs\n");
-    }
-    out
-}
-
-fn difference(out: &mut String, then: &Move, now: &Move) {
-    let running = |start| if start { "running" } else { "not running" };
-    if then.start != now.start {
-        let (then, at) = (running(then.start), running(now.start));
-        ui::line(out, format_args!("{}: was {then}, and is {at}", now.old));
-    }
-    if then.enablement.old != now.enablement.old {
-        let text = |links: &[UnitLink]| {
-            let links: Vec<String> = links.iter().map(|l| l.link.to_string()).collect();
-            if links.is_empty() {
-                "nothing".to_owned()
-            } else {
-                links.join(", ")
-            }
-        };
-        let (then, at) = (text(&then.enablement.old), text(&now.enablement.old));
-        ui::line(
-            out,
-            format_args!("{}: was enabled by {then}, and is by {at}", now.old),
-        );
-    }
 }
 
 /// The host as going on and going back see it: with the public halves of keys in YubiHSMs, since two names may mean one
@@ -326,55 +261,6 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
     let end = run.perform(program);
     progress.finish();
     end
-}
-
-/// A program that goes on where some signers were left, without recording again what those left that run where it leads:
-/// it was recorded before they could start there, and a chain that stays has its file signed on meanwhile.
-pub fn not_recorded_twice(mut program: Program, inventory: &Inventory) -> Program {
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    for lane in &mut program.lanes {
-        let there = |step: &Step| matches!(&step.action, Action::OpenFence { unit } if up(unit));
-        if lane.steps.iter().any(there) {
-            // Nor is it asked again whether what was left stood still: that is over.
-            let over = |step: &Step| {
-                matches!(
-                    step.action,
-                    Action::Record { .. } | Action::CheckHalted { .. }
-                )
-            };
-            lane.steps.retain(|step| !over(step));
-        }
-    }
-    program
-}
-
-/// A program that goes on, for a signer that didn't run when it was made and that a boot or another hand started since:
-/// what runs where it is left, or ran when it was stopped, is started where it leads. `fresh` is the same way for a host
-/// on which such units run.
-pub fn started_since(
-    mut program: Program,
-    open: &Journal,
-    inventory: &Inventory,
-    fresh: impl Fn(&BTreeSet<UnitName>) -> Program,
-) -> Program {
-    let steps = program.lanes.iter().flat_map(|l| &l.steps);
-    let stopped = steps.filter_map(|step| match &step.action {
-        Action::Stop { unit } => Some(unit),
-        _ => None,
-    });
-    let ran = |unit: &UnitName| {
-        inventory.signer(unit).is_some_and(Signer::is_up)
-            || open.intended(|a| matches!(a, Action::Stop { unit: stopped } if stopped == unit))
-    };
-    let running = stopped.filter(|unit| ran(unit)).cloned().collect();
-    let start = |step: &Step| matches!(step.action, Action::Start { .. } | Action::Watch { .. });
-    for lane in fresh(&running).lanes {
-        let same = program.lanes.iter_mut().find(|l| l.signer == lane.signer);
-        if let Some(same) = same.filter(|l| !l.steps.iter().any(start)) {
-            same.steps.extend(lane.steps.into_iter().filter(start));
-        }
-    }
-    program
 }
 
 /// Refuses where findings block; says the others.

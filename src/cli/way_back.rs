@@ -24,8 +24,8 @@ use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
 use crate::plan::{Plan, safety, steps};
-use crate::rollback;
 use crate::ui::Ui;
+use crate::{resumed, rollback};
 
 /// Which operation is undone.
 pub struct Way<'a> {
@@ -105,13 +105,13 @@ impl Way<'_> {
         let program = match self.resumed {
             Some(open) => {
                 let program = open.program.clone();
-                operation::started_since(program, open, inventory, |running| {
+                resumed::started_since(program, open, inventory, |running| {
                     steps::back(self.plan, running)
                 })
             }
             None => rollback::program(self.plan, inventory),
         };
-        let mut program = operation::not_recorded_twice(program, inventory);
+        let mut program = resumed::not_recorded_twice(program, inventory);
         let mut gone = BTreeSet::new();
         for path in rollback::fences(self.plan) {
             let entry = files.entry(path.as_path());
