@@ -1,6 +1,7 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
 mod after;
+mod going_on;
 mod signing;
 
 pub use after::signed;
@@ -17,19 +18,17 @@ use super::watch::{Watch, duration};
 use crate::apply::Settings;
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::finding::Finding;
 use crate::floor;
 use crate::host::Host;
-use crate::inventory::{Inventory, Signer};
+use crate::inventory::Inventory;
+use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
-use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
-use crate::peers::{Here, Peer, Peers, ask};
+use crate::peers::{Peer, ask};
 use crate::plan::halt::Leaving;
-use crate::plan::program::{Action, Program};
+use crate::plan::program::Program;
 use crate::plan::safety::Side;
-use crate::plan::{Height, Plan, halt, safety, steps};
-use crate::resumed;
+use crate::plan::{Plan, halt, safety, steps};
 use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
@@ -97,7 +96,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     if let Some(open) =
         open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
     {
-        return go_on(host, ui, peers, args, &history, open);
+        return going_on::go_on(host, ui, peers, args, &history, open);
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
@@ -263,166 +262,4 @@ fn what_happens(plan: &Plan) -> String {
         );
     }
     out
-}
-
-/// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
-/// interrupted. Every gate is looked at anew, and what is true now is shown first.
-fn go_on(
-    host: &mut Host,
-    ui: Ui,
-    peers: &[Peer],
-    args: &ApplyArgs,
-    history: &History,
-    open: &Journal,
-) -> Outcome {
-    let plan = &open.plan;
-    let halt = args.halt.as_begun(ui, &open.program);
-    if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
-        return Err(Failure::refused(format!(
-            "operation {} ({}) is open, of plan {}: `kmsctl apply` without a plan goes on with it, `kmsctl rollback` \
-             goes back",
-            open.operation, open.verb, plan.id
-        )));
-    }
-    let mut inventory = operation::with_devices(host)?;
-    let ledger = Ledger::of(&history.0);
-    let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
-    if !args.halt.waits() {
-        let peers = ask(peers, host.clock.now());
-        findings.extend(across_hosts(&inventory, open, args.max_spread, &peers));
-    }
-    findings.extend(crate::rollback::changed(plan, &inventory));
-    let programs = plan.moves.iter().map(|m| &m.new_program);
-    findings.extend(operation::binaries(plan, &*host.files, programs));
-    let what = format!(
-        "operation {} can't go on to {}",
-        open.operation, plan.request.new_chain
-    );
-    operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
-    let program = match open.verb {
-        Verb::Rollback => forward(open, &inventory),
-        _ => left(open, &inventory),
-    };
-    let mut program = resumed::not_recorded_twice(program, &inventory);
-    if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, plan, &program);
-    }
-    ui.note(operation::standing(plan, &inventory).trim_end());
-    ui.confirm(&format!(
-        "Operation {} ({}, begun {}) was interrupted. Go on to {} with its {} signers?",
-        open.operation,
-        open.verb,
-        open.opened_at.strftime("%F %T UTC"),
-        plan.request.new_chain,
-        plan.moves.len()
-    ))?;
-    let mut leaving = halt::leaving(plan, &inventory, Side::New);
-    for signer in &mut leaving {
-        signer.stopped = stopped(open, &inventory, &signer.unit);
-    }
-    halt::guard(&mut program, &halt.pass(host, ui, &leaving)?);
-    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
-    if args.halt.waits() {
-        inventory = operation::with_devices(host)?;
-        let peers = ask(peers, host.clock.now());
-        let findings = across_hosts(&inventory, open, args.max_spread, &peers);
-        operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
-    }
-    let known = safety::known(&inventory, &plan.moves);
-    if open.verb == Verb::Rollback {
-        return begin(
-            host,
-            ui,
-            args,
-            history,
-            &inventory,
-            Begin {
-                plan,
-                program,
-                known,
-            },
-        );
-    }
-    let task = Task {
-        journal: Writer::resume(host, open, &program)?,
-        id: open.operation,
-        verb: open.verb,
-        plan: plan.id.clone(),
-        ledger,
-        known,
-        sessions: operation::sessions(host, &inventory, history),
-        settings: args.settings(),
-        resumed: true,
-    };
-    let end = operation::carry_out(host, ui, task, &program)?;
-    after::ended(host, ui, args, plan, open.operation, &end)
-}
-
-/// The program that goes on: staging closes no unit again that the switch has opened already.
-fn left(open: &Journal, inventory: &Inventory) -> Program {
-    let opened = |unit: &UnitName| {
-        open.intended(|a| matches!(a, Action::OpenFence { unit: opened } if opened == unit))
-    };
-    let mut program = open.program.clone();
-    program
-        .before
-        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if opened(unit)));
-    resumed::started_since(program, open, inventory, |running| {
-        steps::switch(&open.plan, running)
-    })
-}
-
-/// The program that goes forward again from a way back that was interrupted: staged files are looked at anew, no unit
-/// that runs is closed, and what the way back would have started is started.
-fn forward(open: &Journal, inventory: &Inventory) -> Program {
-    let starts = |unit: &UnitName| {
-        let start = |a: &Action| matches!(a, Action::Start { unit: started } if started == unit);
-        open.program.steps().any(|s| start(&s.action))
-    };
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    let old = open.plan.moves.iter().map(|m| m.old.clone());
-    // What a boot started in the middle is moved as well.
-    let running = old.filter(|unit| starts(unit) || up(unit)).collect();
-    let mut program = whole(&open.plan, &running);
-    program
-        .before
-        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if up(unit)));
-    program
-}
-
-/// Whether an operation stopped an old signer and hasn't brought it over: how far it signed counts as if it ran.
-fn stopped(open: &Journal, inventory: &Inventory, old: &UnitName) -> bool {
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    let moving = open.plan.moves.iter().find(|m| m.old == *old);
-    let stop = |a: &Action| matches!(a, Action::Stop { unit } if unit == old);
-    moving.is_some_and(|m| !up(old) && !up(&m.new)) && open.intended(stop)
-}
-
-/// The spread among the signers that still run on the old chain, here and on the peers, and keys that peers use.
-fn across_hosts(
-    inventory: &Inventory,
-    open: &Journal,
-    max_spread: Option<u64>,
-    peers: &Peers,
-) -> Vec<Finding> {
-    let plan = &open.plan;
-    let Some(from) = &plan.from else {
-        return Vec::new();
-    };
-    let signers = plan
-        .moves
-        .iter()
-        .filter_map(|m| inventory.signer(&m.old))
-        .filter(|s| s.is_up() || stopped(open, inventory, &s.unit.name));
-    let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
-    heights.extend(peers.heights(from.as_str()));
-    let mut findings = peers.findings(&inventory.host, from.as_str());
-    let here = Here::of(&inventory.host, &inventory.keys, &plan.moves);
-    findings.extend(peers.sharing(&here));
-    findings.extend(safety::laggards(
-        &heights,
-        from.as_str(),
-        max_spread.unwrap_or(plan.request.max_spread),
-    ));
-    findings
 }
