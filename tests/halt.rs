@@ -294,6 +294,31 @@ fn the_way_back_is_guarded_by_the_new_chain() {
 }
 
 #[test]
+fn a_validator_of_a_chain_that_stays_may_stay_connected() {
+    let asks_for = |chain: &str| {
+        let host = Host::of("chains-in-one-config");
+        host.kmsctl(&["plan", "--new-chain", "comet-8"]).exits(0);
+        let validator = serde_json::json!({"seconds": 6, "until": 9_999_999, "chain": chain});
+        let faults = serde_json::json!({"tmkms.service": {"validator": validator}});
+        host.write("run/kmsctl/faults.json", &faults.to_string());
+        host
+    };
+    let halt = ["--halt-height", "880021", "--wait-for-halt", "5m"];
+    let wait = [&["apply", "--yes"][..], &halt].concat();
+    let host = asks_for("orbit-1");
+    host.kmsctl(&wait)
+        .exits(0)
+        .says(&["comet-7 at 880021/1/2, at the halt height, no validator"]);
+    let host = asks_for("orbit-1");
+    let said = host.kmsctl(&["apply", "--yes"]).exits(0);
+    assert!(!said.all().contains("watching for"), "{}", said.all());
+    let host = asks_for("comet-7");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(3)
+        .says(&["block[chain-not-halted]", "comet-7 signs on"]);
+}
+
+#[test]
 fn a_chain_that_keeps_its_id_need_not_stop() {
     let host = Host::of("commercio");
     let chain = "commercio-2_2";

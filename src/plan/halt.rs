@@ -5,6 +5,7 @@
 //! answered the new chain. Whether a process is `active` or connected proves neither: only its state file does.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -16,7 +17,7 @@ use super::program::{Action, Program, Step, StepId};
 use super::safety::Side;
 use super::{ChainFile, Plan};
 use crate::finding::{Code, Finding};
-use crate::inventory::{Connection, Inventory, Signer, StateReading};
+use crate::inventory::{Connection, Inventory, StateReading};
 use crate::unit::UnitName;
 
 /// tmkms' step of a precommit.
@@ -61,8 +62,16 @@ pub struct Leaving {
     pub files: Vec<ChainFile>,
     /// It was stopped by the operation that is gone on with, and hasn't gone over yet.
     pub stopped: bool,
-    /// Some validator of its config is dialled on a unix socket.
-    unix: bool,
+    /// The validators of its config.
+    dialled: Vec<Dialled>,
+}
+
+/// A validator that a signer dials.
+#[derive(Clone, Debug)]
+struct Dialled {
+    addr: String,
+    /// Its chain is one of those that are left.
+    left: bool,
 }
 
 /// Where a height may be read once the signer is stopped, and what it must be then.
@@ -124,11 +133,13 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
             Side::New => c.old.clone(),
             Side::Old => c.new.clone(),
         });
+        let left: Vec<ChainFile> = left.collect();
         let signer = inventory.signer(unit);
-        let unix = |s: &Signer| {
-            let mut validators = s.config.view.validators.iter();
-            validators.any(|v| v.addr.value.starts_with("unix:"))
-        };
+        let validators = signer.into_iter().flat_map(|s| &s.config.view.validators);
+        let dialled = validators.map(|v| Dialled {
+            addr: v.addr.value.clone(),
+            left: left.iter().any(|file| file.chain == v.chain_id.value),
+        });
         Leaving {
             signer: moving.signer.clone(),
             unit: unit.clone(),
@@ -136,9 +147,9 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
             pid: signer
                 .filter(|s| s.is_up())
                 .map_or(0, |s| s.unit.run.main_pid),
-            files: left.collect(),
+            dialled: dialled.collect(),
+            files: left,
             stopped: false,
-            unix: signer.is_some_and(unix),
         }
     });
     each.filter(|l| !l.files.is_empty()).collect()
@@ -150,29 +161,42 @@ impl Leaving {
         self.pid != 0 || self.stopped
     }
 
-    /// Whether one of these is a validator's: neither the device's connector, which tmkms stays connected to as well, nor
-    /// a unix socket where no validator is dialled on one.
+    /// Whether one of these may be a validator's of a chain that is left: neither the device's connector, which tmkms
+    /// stays connected to as well, nor a validator's of a chain that stays, nor a unix socket where no such validator is
+    /// dialled on one. What no address tells counts.
     pub fn validator_among(&self, connections: &[Connection]) -> bool {
         connections.iter().any(|connection| match connection {
-            Connection::Unix => self.unix,
+            Connection::Unix => {
+                let mut left = self.dialled.iter().filter(|d| d.left);
+                left.any(|d| d.addr.starts_with("unix:"))
+            }
             Connection::Tcp(address) => {
                 let keys = self.files.iter().flat_map(|f| &f.keys);
-                let connectors = keys.filter_map(|key| match key {
+                let mut connectors = keys.filter_map(|key| match key {
                     KeyRef::Yubihsm { connector, .. } => Some(connector.as_str()),
                     _ => None,
                 });
-                !connectors.into_iter().any(|c| is_at(c, address))
+                !connectors.any(|c| is_at(c, address)) && !self.stays(address)
             }
         })
     }
+
+    /// Whether only validators of chains that stay are at an address.
+    fn stays(&self, address: &SocketAddr) -> bool {
+        let dialled = |left: bool| {
+            let mut same = self.dialled.iter().filter(|d| d.left == left);
+            same.any(|d| is_at(&d.addr, address))
+        };
+        dialled(false) && !dialled(true)
+    }
 }
 
-/// Whether a connector's address (`tcp://127.0.0.1:12345`) is this one. A name is taken for any address with its port.
-fn is_at(connector: &str, address: &std::net::SocketAddr) -> bool {
-    let Some((host, port)) = connector
-        .strip_prefix("tcp://")
-        .and_then(|place| place.rsplit_once(':'))
-    else {
+/// Whether what a config dials (`tcp://127.0.0.1:12345`, with or without a peer id or the scheme) is at this address. A
+/// name is taken for any address with its port.
+fn is_at(dialled: &str, address: &SocketAddr) -> bool {
+    let place = dialled.strip_prefix("tcp://").unwrap_or(dialled);
+    let place = place.split_once('@').map_or(place, |(_, place)| place);
+    let Some((host, port)) = place.rsplit_once(':').filter(|_| !place.contains('/')) else {
         return false;
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -344,7 +368,7 @@ mod tests {
             pid: 1,
             files: vec![connector(addr)],
             stopped: false,
-            unix: false,
+            dialled: Vec::new(),
         };
         let tcp = |address: &str| {
             let address = address.parse().unwrap_or_else(|e| panic!("{e}"));
@@ -360,5 +384,59 @@ mod tests {
             !here.validator_among(&[Connection::Unix]),
             "no validator is dialled on one"
         );
+    }
+
+    #[test]
+    fn a_validator_of_a_chain_that_stays_is_none_that_must_stop() {
+        let leaving = |dialled: &[(&str, bool)]| Leaving {
+            signer: "a".into(),
+            unit: "a.service".parse().unwrap_or_else(|e| panic!("{e:?}")),
+            to: Side::New,
+            pid: 1,
+            files: Vec::new(),
+            stopped: false,
+            dialled: dialled
+                .iter()
+                .map(|(addr, left)| Dialled {
+                    addr: (*addr).into(),
+                    left: *left,
+                })
+                .collect(),
+        };
+        let (stays, left) = (
+            ("tcp://f00d@10.0.0.1:26658", false),
+            ("10.0.0.2:26658", true),
+        );
+        let named = ("tcp://node.example:26658", false);
+        let socket = ("unix:///run/a.sock", false);
+        for (dialled, at, counts) in [
+            (&[stays, left][..], "10.0.0.1:26658", false),
+            (&[stays, left], "10.0.0.2:26658", true),
+            (&[stays, left], "10.0.0.3:26658", true),
+            (&[named, left], "10.0.0.9:26658", false),
+            (&[named, left], "10.0.0.2:26658", true),
+            (
+                &[named, ("other.example:26658", true)],
+                "10.0.0.9:26658",
+                true,
+            ),
+            (
+                &[named, ("other.example:26659", true)],
+                "10.0.0.9:26658",
+                false,
+            ),
+            (&[("10.0.0.1:26658", true), stays], "10.0.0.1:26658", true),
+        ] {
+            let address = at.parse().unwrap_or_else(|e| panic!("{e}"));
+            let found = leaving(dialled).validator_among(&[Connection::Tcp(address)]);
+            assert_eq!(found, counts, "{at} of {dialled:?}");
+        }
+        for (dialled, counts) in [
+            (&[socket, left][..], false),
+            (&[("unix:///run/b.sock", true), stays], true),
+        ] {
+            let found = leaving(dialled).validator_among(&[Connection::Unix]);
+            assert_eq!(found, counts, "{dialled:?}");
+        }
     }
 }
