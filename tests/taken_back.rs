@@ -113,6 +113,18 @@ fn it_can_be_left_as_it_is() {
 }
 
 #[test]
+fn one_that_systemd_starts_again_and_again_is_dark() {
+    let host = failing(r#"{"tmkms-02.v3.service":{"start":"crash"}}"#);
+    host.kmsctl(&["apply", "--yes", "--no-auto-rollback"])
+        .exits(5);
+    let said = host.kmsctl(&["status"]).exits(0).says(&[
+        "tmkms-02 is dark: tmkms-02.v3.service is activating (auto-restart), and no process of it runs; see \
+         `journalctl -u tmkms-02.v3.service`.",
+    ]);
+    assert!(!said.all().contains("tmkms-01 is dark"), "{}", said.all());
+}
+
+#[test]
 fn a_way_back_that_fails_too_comes_first_and_with_the_commands() {
     let host = failing(
         r#"{"tmkms-02.v3.service":{"start":"failed"},"tmkms-02.service":{"start":"failed"}}"#,
