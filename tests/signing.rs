@@ -88,6 +88,30 @@ fn one_that_does_not_is_named_with_its_last_words_and_nothing_goes_back() {
 }
 
 #[test]
+fn a_file_that_was_there_before_says_nothing_until_it_goes_on() {
+    let host = Host::of("commercio");
+    let ahead = r#"{"height":"7","round":"0","step":2,"block_id":null}"#;
+    let file = format!(
+        "{}/commercio_priv_validator_state01.v3.json",
+        support::CONFIGS
+    );
+    host.write(&file, ahead);
+    let plan = ["plan", "--new-chain", "commercio-3"];
+    host.kmsctl(&[&plan[..], &["--accept", "state-unknown"]].concat())
+        .exits(0);
+    validators(&host, &["tmkms-02.v3", "tmkms-03.v3"], 5);
+    let said = host
+        .kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7)
+        .says(&["tmkms-01: not seen signing", "is still at 7/0/2"]);
+    assert!(!said.all().contains("tmkms-01: signed"), "{}", said.all());
+    validators(&host, &NEW, 5);
+    host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(0)
+        .says(&["tmkms-01: signed commercio-3 at 8/0/2"]);
+}
+
+#[test]
 fn what_a_failed_start_logged_is_said_and_journalled() {
     let host = planned();
     host.write(

@@ -96,10 +96,7 @@ fn confirm(
         ui::count(plan.moves.len(), "signer"),
         plan.request.new_chain
     );
-    // Since the first of the operations that took up one another: what was signed between them counts.
-    let chain = history.taken_up(undone);
-    let first = chain.last().copied().unwrap_or(undone);
-    let signed = super::apply::signed(host, history, first);
+    let signed = super::apply::signed(host, history, undone);
     if signed.is_empty() {
         return ui.confirm(&question);
     }

@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::inventory::StateReading;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId};
+use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
 use crate::plan::Plan;
 use crate::plan::halt::{Halts, leaving};
@@ -133,12 +134,14 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
 /// The new signers whose state has advanced since their start, in sentences. A chain that keeps its id or isn't moved goes
 /// on in its one file whichever unit signs it: nothing of it is given up on the way back.
 ///
-/// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
-/// the old signers. A file that can't be read may have advanced.
-pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> {
-    let before = signing::before_it(history, journal);
+/// Their start is the one by the first of the operations that took up one another: what was signed between them counts.
+/// A file that can't be read may have advanced.
+pub fn signed(host: &Host, history: &History, newest: &Journal) -> Vec<String> {
+    let mut operations = history.taken_up(newest);
+    operations.reverse();
+    let before = Ledger::before(&history.0, &operations);
     let mut found = Vec::new();
-    for moving in &journal.plan.moves {
+    for moving in &newest.plan.moves {
         let new = moving.chains.iter().filter(|c| c.old.chain != c.new.chain);
         for file in new.map(|c| &c.new) {
             let path = &file.state_file;

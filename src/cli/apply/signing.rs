@@ -9,8 +9,8 @@ use crate::discover;
 use crate::exit::Failure;
 use crate::host::Host;
 use crate::inventory::StateReading;
+use crate::journal::Journal;
 use crate::journal::store::History;
-use crate::journal::{Journal, Record};
 use crate::kms::tmkms::last_words;
 use crate::ledger::Ledger;
 use crate::plan::program::Action;
@@ -19,30 +19,6 @@ use crate::ui::{self, Ui, events};
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// How far each state file was before an operation's starts: by all earlier journals, and by what the operation recorded
-/// when it stopped the old signers.
-pub fn before_it(history: &History, journal: &Journal) -> Ledger {
-    let earlier = history.0.iter().filter(|j| j.operation < journal.operation);
-    let mut before = Ledger::of(earlier);
-    for record in &journal.records {
-        if let Record::State {
-            state_file,
-            state,
-            bytes: Some(_),
-            ..
-        } = record
-        {
-            before.saw(state_file, *state);
-        }
-    }
-    for step in journal.program.steps() {
-        if let Action::LayFloor { floor, .. } = &step.action {
-            before.saw(floor.path(), floor.state());
-        }
-    }
-    before
-}
 
 /// What isn't seen signing yet.
 struct Silent<'a> {
@@ -62,7 +38,7 @@ pub fn wait(
     journal: &Journal,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let before = before_it(history, journal);
+    let before = Ledger::before(&history.0, &[journal]);
     let started = |moving: &&Move| {
         let start = |a: &Action| matches!(a, Action::Start { unit } if *unit == moving.new);
         journal.program.steps().any(|step| start(&step.action))
