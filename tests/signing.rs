@@ -112,6 +112,38 @@ fn a_file_that_was_there_before_says_nothing_until_it_goes_on() {
 }
 
 #[test]
+fn the_signers_of_the_plan_that_is_named_are_waited_for() {
+    let host = Host::of("commercio");
+    let [first, rest, all] = ["first.json", "rest.json", "all.json"].map(|n| host.path(n));
+    let [first, rest, all] = [&first, &rest, &all].map(|path| path.to_str().unwrap());
+    let plan = |file: &str, signers: &[&str]| {
+        let words = ["plan", "--new-chain", "commercio-3", "--out", file];
+        host.kmsctl(&[&words[..], signers].concat()).exits(0);
+    };
+    let wait = |file: &str| host.kmsctl(&["apply", file, "--yes", "--await-signing", "1m"]);
+    plan(all, &[]);
+    plan(first, &["--signer", "tmkms-01"]);
+    host.kmsctl(&["apply", first, "--yes"]).exits(0);
+    plan(rest, &[]);
+    host.kmsctl(&["apply", rest, "--yes"]).exits(0);
+    validators(&host, &["tmkms-01.v3"], 5);
+    wait(first)
+        .exits(0)
+        .says(&["each of 1 chain", "tmkms-01: signed commercio-3"]);
+    wait(rest).exits(7).says(&["each of 2 chains"]);
+    // Its signers are there, and no operation of it brought them.
+    wait(all)
+        .exits(3)
+        .says(&["no operation that stands switched the signers of plan"]);
+    // One that has nothing left to move means the newest switch.
+    let words = ["plan", "--new-chain", "commercio-3"];
+    host.kmsctl(&words).exits(0).says(&["nothing to do"]);
+    host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7)
+        .says(&["each of 2 chains"]);
+}
+
+#[test]
 fn what_a_failed_start_logged_is_said_and_journalled() {
     let host = planned();
     host.write(

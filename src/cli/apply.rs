@@ -21,8 +21,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::floor;
 use crate::host::Host;
 use crate::inventory::Inventory;
-use crate::journal::Verb;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
+use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::peers::{Peer, ask};
 use crate::plan::halt::Leaving;
@@ -117,8 +117,9 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             ui.note(&message);
             return dry_run::show(ui, Verb::Apply, &plan, &Program::default());
         }
-        if let (Some(limit), Some(last)) = (args.await_signing, history.last_switch()) {
-            signing::wait(host, ui, &history, last, limit)?;
+        if let Some(limit) = args.await_signing {
+            let switch = switched_by(host, args, &history)?;
+            signing::wait(host, ui, &history, switch, limit)?;
         }
         events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);
@@ -163,6 +164,29 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             known,
         },
     )
+}
+
+/// The switch that brought a plan's signers to where it leads. A plan that was made when all was switched already moves
+/// nothing: then it is the newest switch to its chain.
+fn switched_by<'a>(
+    host: &Host,
+    args: &ApplyArgs,
+    history: &'a History,
+) -> Result<&'a Journal, Failure> {
+    let saved = args.plan.read(host)?;
+    let chain = &saved.request.new_chain;
+    let is_its = |journal: &&Journal| match saved.moves.is_empty() {
+        true => journal.plan.request.new_chain == *chain,
+        false => journal.plan.id == saved.id,
+    };
+    history.switches().find(is_its).ok_or_else(|| {
+        Failure::refused(format!(
+            "no operation that stands switched the signers of plan {}, so there is nothing to tell from whether they \
+             signed since: see `kmsctl history`, and watch `kmsctl heights`",
+            saved.id
+        ))
+        .next(&["kmsctl history", "kmsctl heights"])
+    })
 }
 
 /// An operation to open.

@@ -81,20 +81,24 @@ impl History {
         self.newest().filter(|j| j.ending() == Ending::Open)
     }
 
-    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone. A way back
-    /// that wasn't gone to its end undid nothing.
+    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
     pub fn last_switch(&self) -> Option<&Journal> {
+        self.switches().next()
+    }
+
+    /// The operations that switched anything and weren't undone, newest first. A way back that wasn't gone to its end
+    /// undid nothing.
+    pub fn switches(&self) -> impl Iterator<Item = &Journal> {
         let mut undone = BTreeSet::new();
-        for journal in self.0.iter().rev() {
+        self.0.iter().rev().filter(move |journal| {
             let done = matches!(journal.ending(), Ending::Done { .. });
             // What an undone operation went on from is undone with it.
             if undone.contains(&journal.operation) || (journal.verb == Verb::Rollback && done) {
                 undone.extend(journal.supersedes);
-            } else if journal.verb == Verb::Apply && journal.switched() {
-                return Some(journal);
+                return false;
             }
-        }
-        None
+            journal.verb == Verb::Apply && journal.switched()
+        })
     }
 
     /// An operation and those that it took up, newest first: a way back takes up what it undoes, and who goes on after a
