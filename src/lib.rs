@@ -25,6 +25,7 @@ pub mod finding;
 pub mod floor;
 pub mod host;
 pub mod init;
+pub mod interrupt;
 pub mod inventory;
 pub mod journal;
 pub mod keys;

@@ -4,6 +4,8 @@
 
 mod support;
 
+use rustix::process::Signal;
+use support::signalled::signalled;
 use support::{Host, Tree};
 
 const STATE_02: &str = "data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state02.json";
@@ -164,6 +166,20 @@ fn a_wait_ends_in_time_and_changes_nothing() {
         assert_eq!(paths(&host.tree()), paths(&before));
         assert!(host.json(&["status", "--json"])["operation"].is_null());
     }
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_and_changes_nothing() {
+    let host = planned();
+    let before = host.tree();
+    let halt = (STANDS + 10).to_string();
+    let wait = ["apply", "--yes", "--halt-height", &halt];
+    let wait = [&wait[..], &["--wait-for-halt", "100000h"]].concat();
+    signalled(&host, &wait, "10 blocks to go", Signal::INT)
+        .exits(6)
+        .says(&["the wait for the halt at 2233560 was interrupted, and nothing was changed"]);
+    assert_eq!(host.tree(), before);
+    assert!(host.json(&["status", "--json"])["operation"].is_null());
 }
 
 #[test]

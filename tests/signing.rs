@@ -4,7 +4,9 @@
 
 mod support;
 
+use rustix::process::Signal;
 use support::Host;
+use support::signalled::signalled;
 
 const NEW: [&str; 3] = ["tmkms-01.v3", "tmkms-02.v3", "tmkms-03.v3"];
 const REFUSED: &str =
@@ -141,6 +143,48 @@ fn the_signers_of_the_plan_that_is_named_are_waited_for() {
     host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
         .exits(7)
         .says(&["each of 2 chains"]);
+}
+
+#[test]
+fn a_signer_is_asked_once_what_it_logged_and_one_that_ended_is_told_at_once() {
+    let host = Host::of("chains-in-one-config");
+    let says = r#"{"tmkms.v8.service":{"log":["[comet-8@tcp://192.0.2.11:26658] I/O error: Connection refused (os error 111)"]}}"#;
+    host.write("run/kmsctl/faults.json", says);
+    host.kmsctl(&["plan", "--new-chain", "comet-8"]).exits(0);
+    let said = host
+        .kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7);
+    let all = said.all();
+    assert_eq!(all.matches("not seen signing").count(), 3, "{all}");
+    assert_eq!(all.matches("it logged:").count(), 1, "{all}");
+    let services = "run/kmsctl/services.json";
+    let mut kept: serde_json::Value = serde_json::from_str(&host.read(services)).unwrap();
+    let run = &mut kept["units"]["tmkms.v8.service"];
+    (run["active"], run["sub"], run["main_pid"]) = ("failed".into(), "dead".into(), 0.into());
+    host.write(services, &kept.to_string());
+    let said = host.kmsctl(&["apply", "--yes", "--await-signing", "1m"]);
+    let all = said.exits(7).all();
+    let at = |words: &str| all.find(words).unwrap_or_else(|| panic!("{words}: {all}"));
+    assert!(at("tmkms.v8.service is failed (dead)") < at("not seen signing"));
+    assert_eq!(all.matches("it logged:").count(), 2, "{all}");
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_and_says_what_is_so() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let host = planned();
+        validators(&host, &["tmkms-01.v3"], 1);
+        let words = ["apply", "--yes", "--await-signing", "100000h"];
+        let said = signalled(&host, &words, "tmkms-01: signed", signal).exits(7);
+        assert!(!said.all().contains("tmkms-01: not seen"), "{said:?}");
+        said.says(&[
+            "interrupted while waiting for signatures",
+            "tmkms-02: not seen signing commercio-3 in",
+            "everything is switched and nothing was taken back",
+        ]);
+        let status = host.json(&["status", "--json"]);
+        assert!(status["operation"].is_null(), "{status}");
+    }
 }
 
 #[test]

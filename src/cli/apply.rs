@@ -20,6 +20,7 @@ use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::floor;
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
@@ -148,6 +149,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
         (plan, inventory) =
             operation::current_plan(host, &args.plan, Heights::Now, &asked, &history)?;
     }
+    interrupt::none_yet()?;
     let known = safety::known(&inventory, &plan.moves);
     let mut program = whole(&plan, &BTreeSet::new());
     halt::guard(&mut program, &halts);

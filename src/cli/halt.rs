@@ -14,6 +14,7 @@ use crate::discover;
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::StateReading;
 use crate::plan::halt::{self, Halt, Halts, Leaving, Reach};
 use crate::plan::program::{Action, Program};
@@ -119,6 +120,7 @@ impl HaltArgs {
         height: u64,
         limit: Duration,
     ) -> Result<(), Failure> {
+        interrupt::watch()?;
         let begun = host.clock.elapsed();
         let mut shown = Waiting::new(ui, height);
         // Since when each signer is as it is.
@@ -163,18 +165,22 @@ impl HaltArgs {
                 shown.finish(&standing);
                 return Ok(());
             }
-            if now - begun >= limit {
+            let over = match (interrupt::is_raised(), now - begun >= limit) {
+                (true, _) => Some(format!("the wait for the halt at {height} was interrupted")),
+                (false, true) => Some(format!("the chain didn't halt at {height} in time")),
+                (false, false) => None,
+            };
+            if let Some(over) = over {
                 shown.finish(&standing);
                 let late = standing.iter().filter(|s| !halted(s));
                 let late: Vec<String> = late.map(|s| format!("  {}", s.sentence(height))).collect();
                 return Err(Failure::timed_out(format!(
-                    "the chain didn't halt at {height} in time, and nothing was changed:\n{}\n`kmsctl apply` with the \
-                     same flags waits again",
+                    "{over}, and nothing was changed:\n{}\n`kmsctl apply` with the same flags waits again",
                     late.join("\n")
                 ))
                 .next(&["kmsctl heights", "kmsctl apply"]));
             }
-            host.clock.sleep(EVERY.min(limit))?;
+            interrupt::pause(&*host.clock, EVERY.min(limit))?;
         }
     }
 }
@@ -206,10 +212,12 @@ pub fn stands_still(host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<(), 
         leaving.len(),
         WATCH.as_secs()
     ));
+    interrupt::watch()?;
     let begun = host.clock.elapsed();
     let mut over = false;
     while !over {
-        host.clock.sleep(EVERY)?;
+        interrupt::pause(&*host.clock, EVERY)?;
+        interrupt::none_yet()?;
         over = host.clock.elapsed() - begun >= WATCH;
         let mut findings = Vec::new();
         for (signer, before) in &watched {

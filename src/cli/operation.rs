@@ -3,14 +3,10 @@
 mod differences;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use differences::differences;
 
@@ -22,6 +18,7 @@ use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
+use crate::interrupt;
 use crate::inventory::Inventory;
 use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
@@ -220,37 +217,15 @@ pub fn carry_out(
     Ok(end)
 }
 
-/// What a signal raises, watched for once a process: programs may follow one another, as the way back of a failed
-/// staging does, and each begins unasked to stop.
-fn interrupt() -> Result<Arc<AtomicBool>> {
-    static RAISED: OnceLock<Result<Arc<AtomicBool>, String>> = OnceLock::new();
-    let raised = RAISED.get_or_init(|| watch_for_signals().map_err(|e| e.to_string()));
-    let raised = raised
-        .as_ref()
-        .map_err(|e| anyhow!("watching for signals: {e}"))?;
-    raised.store(false, Ordering::Relaxed);
-    Ok(Arc::clone(raised))
-}
-
-fn watch_for_signals() -> io::Result<Arc<AtomicBool>> {
-    let raised = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // The second one ends at once: the journal holds what is true.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&raised))?;
-        signal_hook::flag::register(signal, Arc::clone(&raised))?;
-    }
-    Ok(raised)
-}
-
 fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Result<End> {
-    let interrupt = interrupt()?;
+    interrupt::watch()?;
     let mut progress = Progress::new(ui);
     let mut run = Run {
         host,
         journal: &mut task.journal,
         ledger: &mut task.ledger,
         settings: task.settings,
-        interrupt: &interrupt,
+        interrupt: interrupt::raised(),
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
         sessions: std::mem::take(&mut task.sessions),

@@ -8,6 +8,7 @@ use super::{halt, operation};
 use crate::apply::End;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::interrupt;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::peers::{Peer, ask};
@@ -61,6 +62,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
     let leaving = leaving(plan, &look.inventory, Side::Old);
     halt::stands_still(host, ui, &leaving)?;
     let halts = halt::as_they_are(host, &leaving);
+    interrupt::none_yet()?;
     let settings = args.watch.settings();
     let (id, end) = way_back::go(host, ui, &way, &history, look, &halts, settings)?;
     if end != End::Done {

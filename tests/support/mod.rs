@@ -6,6 +6,7 @@ pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
 pub mod secrets;
+pub mod signalled;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -13,6 +13,7 @@ use crate::cli::{operation, way_back};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::StateReading;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId};
@@ -181,6 +182,7 @@ fn take_back(
 ) -> Outcome {
     let plan = &journal.plan;
     ui.note("A new signer didn't come up, and none has signed: everything goes back.");
+    interrupt::forget();
     let way = way_back::Way {
         plan,
         undone: journal.operation,

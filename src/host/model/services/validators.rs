@@ -26,6 +26,9 @@ impl Model {
         for (unit, validator) in self.validators() {
             let blocks = |at: Duration| at.as_secs().checked_div(validator.seconds).unwrap_or(0);
             let due = blocks(self.time) - blocks(before);
+            if due == 0 {
+                continue;
+            }
             for (path, state) in self.chains(&unit, &validator)? {
                 let height = (state.height + due).min(validator.until.max(state.height));
                 if height > state.height {
