@@ -16,7 +16,7 @@ use super::halt::HaltArgs;
 use super::operation::{self, Heights, PlanFile, Task};
 use super::watch::{Watch, duration};
 use crate::apply::Settings;
-use crate::discover::{self, Versions};
+use crate::discover;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::floor;
 use crate::host::Host;
@@ -62,6 +62,37 @@ pub struct ApplyArgs {
 }
 
 impl ApplyArgs {
+    /// The plan, made anew, and what it was made from.
+    fn planned(
+        &self,
+        host: &mut Host,
+        peers: &[Peer],
+        history: &History,
+        heights: Heights,
+    ) -> Result<(Plan, Inventory), Failure> {
+        let peers = ask(peers, host.clock.now());
+        operation::current_plan(host, &self.plan, heights, &peers, history)
+    }
+
+    /// The same after a question or a wait.
+    fn planned_again(
+        &self,
+        host: &mut Host,
+        peers: &[Peer],
+        history: &History,
+        heights: Heights,
+    ) -> Result<(Plan, Inventory), Failure> {
+        let (plan, inventory) = self.planned(host, peers, history, heights)?;
+        if plan.moves.is_empty() {
+            return Err(Failure::refused(format!(
+                "another hand brought the plan's signers to {} meanwhile: see `kmsctl status`",
+                plan.request.new_chain
+            ))
+            .next(&["kmsctl status"]));
+        }
+        Ok((plan, inventory))
+    }
+
     /// Puts the floors into a program, where they are asked for and nothing speaks against them.
     fn lay_floors(
         &self,
@@ -101,14 +132,8 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
-    // While the chain runs its signers are a block or two apart.
-    let heights = match args.halt.waits() {
-        true => Heights::Later,
-        false => Heights::Now,
-    };
-    let asked = ask(peers, host.clock.now());
-    let (mut plan, mut inventory) =
-        operation::current_plan(host, &args.plan, heights, &asked, &history)?;
+    let heights = args.halt.heights();
+    let (mut plan, mut inventory) = args.planned(host, peers, &history, heights)?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -139,15 +164,13 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     ))?;
     if !ui.yes {
         // The question may have stood there for long.
-        inventory = discover::inventory(host, Versions::Skip)?;
+        (plan, inventory) = args.planned_again(host, peers, &history, heights)?;
     }
     let leaving = halt::leaving(&plan, &inventory, Side::New);
     let halts = args.halt.pass(host, ui, &leaving)?;
     if args.halt.waits() {
         // Much may have changed in the time.
-        let asked = ask(peers, host.clock.now());
-        (plan, inventory) =
-            operation::current_plan(host, &args.plan, Heights::Now, &asked, &history)?;
+        (plan, inventory) = args.planned_again(host, peers, &history, Heights::Now)?;
     }
     interrupt::none_yet()?;
     let known = safety::known(&inventory, &plan.moves);

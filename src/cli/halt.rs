@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use tmkms_core::state::SignState;
 
-use super::operation;
+use super::operation::{self, Heights};
 use super::watch::duration;
 use crate::discover;
 use crate::exit::Failure;
@@ -68,6 +68,14 @@ impl HaltArgs {
 
     pub fn waits(&self) -> bool {
         self.wait_for_halt.is_some()
+    }
+
+    /// When the heights must agree: while the chain runs its signers are a block or two apart.
+    pub fn heights(&self) -> Heights {
+        match self.waits() {
+            true => Heights::Later,
+            false => Heights::Now,
+        }
     }
 
     /// Refuses a wait that doesn't say for what.

@@ -15,7 +15,7 @@ use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::Failure;
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Severity};
 use crate::host::memory::Lock;
 use crate::host::{Files, Host};
 use crate::interrupt;
@@ -236,6 +236,30 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
     let end = run.perform(program);
     progress.finish();
     end
+}
+
+/// What was said before a question or a wait, so that after it only what is new is.
+#[derive(Default)]
+pub struct Shown(Option<Vec<Finding>>);
+
+impl Shown {
+    /// As [`judge`], each finding once. Inputs that changed while nobody looked weren't confirmed by any answer (rule S7).
+    ///
+    /// # Errors
+    /// The blocking findings.
+    pub fn judge(&mut self, ui: Ui, mut findings: Vec<Finding>, what: &str) -> Result<(), Failure> {
+        if let Some(said) = &self.0 {
+            findings.retain(|f| f.blocks() || !said.contains(f));
+            for finding in &mut findings {
+                if finding.code == Code::InputChanged && !finding.blocks() {
+                    finding.severity = Severity::Block;
+                    finding.remedy = "look at the change, and type the command again".into();
+                }
+            }
+        }
+        self.0.get_or_insert_default().extend_from_slice(&findings);
+        judge(ui, findings, what)
+    }
 }
 
 /// Refuses where findings block; says the others.

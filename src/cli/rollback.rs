@@ -2,9 +2,10 @@
 
 use clap::Args;
 
+use super::halt;
+use super::operation::{self, Shown};
 use super::watch::Watch;
 use super::way_back::{self, Asks, Way};
-use super::{halt, operation};
 use crate::apply::End;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
@@ -41,15 +42,17 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
         }
     };
     let plan = &undone.plan;
-    let peers = ask(peers, host.clock.now());
-    let way = Way {
+    let (answers, later);
+    answers = ask(peers, host.clock.now());
+    let mut way = Way {
         plan,
         undone: undone.operation,
         resumed,
-        asks: Asks::All(&peers),
+        asks: Asks::All(&answers),
     };
-    let look = way_back::look(host, &way, &history)?;
-    look.judge(ui)?;
+    let mut shown = Shown::default();
+    let mut look = way_back::look(host, &way, &history)?;
+    look.judge(ui, &mut shown)?;
     if args.dry_run {
         let program = way.program(&*host.files, &look.inventory)?;
         return dry_run::show(ui, Verb::Rollback, plan, &program);
@@ -59,6 +62,13 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
     }
     let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
     confirm(host, ui, &history, undone, old)?;
+    if !ui.yes {
+        // The question may have stood there for long.
+        later = ask(peers, host.clock.now());
+        way.asks = Asks::All(&later);
+        look = way_back::look(host, &way, &history)?;
+        look.judge(ui, &mut shown)?;
+    }
     let leaving = leaving(plan, &look.inventory, Side::Old);
     halt::stands_still(host, ui, &leaving)?;
     let halts = halt::as_they_are(host, &leaving);
@@ -98,9 +108,14 @@ fn confirm(
         ui::count(plan.moves.len(), "signer"),
         plan.request.new_chain
     );
-    let signed = super::apply::signed(host, history, undone);
+    let mut signed = super::apply::signed(host, history, undone);
     if signed.is_empty() {
-        return ui.confirm(&question);
+        ui.confirm(&question)?;
+        // Whoever answered didn't know of what was signed meanwhile.
+        signed = super::apply::signed(host, history, undone);
+    }
+    if signed.is_empty() {
+        return Ok(());
     }
     ui.note(&format!(
         "The new chain was signed:\n  {}\nThat stays signed: go back only where the new chain was given up.",

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use super::operation::{self, Task};
+use super::operation::{self, Shown, Task};
 use crate::apply::{End, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::Failure;
@@ -55,8 +55,8 @@ impl Look {
     ///
     /// # Errors
     /// The blocking findings.
-    pub fn judge(&self, ui: Ui) -> Result<(), Failure> {
-        operation::judge(ui, self.findings.clone(), "the way back is blocked")
+    pub fn judge(&self, ui: Ui, shown: &mut Shown) -> Result<(), Failure> {
+        shown.judge(ui, self.findings.clone(), "the way back is blocked")
     }
 }
 

@@ -7,6 +7,7 @@ pub mod case;
 pub mod held;
 pub mod secrets;
 pub mod signalled;
+pub mod terminal;
 
 use std::collections::BTreeMap;
 use std::fs;

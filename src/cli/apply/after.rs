@@ -191,7 +191,7 @@ fn take_back(
     };
     let settings = args.watch.settings();
     let back = way_back::look(host, &way, history).and_then(|look| {
-        look.judge(ui)?;
+        look.judge(ui, &mut operation::Shown::default())?;
         way_back::go(host, ui, &way, history, look, halts, settings)
     });
     let (id, trouble) = match back {

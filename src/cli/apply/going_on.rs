@@ -2,21 +2,76 @@
 //! looked at anew.
 
 use super::{ApplyArgs, Begin, after, begin, whole};
-use crate::cli::operation::{self, Task};
+use crate::cli::operation::{self, Heights, Shown, Task};
 use crate::exit::{Failure, Outcome};
 use crate::finding::Finding;
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
 use crate::peers::{Here, Peer, Peers, ask};
+use crate::plan::halt::Leaving;
 use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, halt, safety, steps};
 use crate::resumed;
 use crate::ui::{Ui, dry_run};
 use crate::unit::UnitName;
+
+/// What is gone on with.
+struct GoingOn<'a> {
+    open: &'a Journal,
+    ledger: &'a Ledger,
+    peers: &'a [Peer],
+    max_spread: Option<u64>,
+}
+
+impl GoingOn<'_> {
+    /// Looks at the host, and at everything that forbids going on or should be known. Without `Heights::Now` how far the
+    /// chain is will be asked once the halt was waited for.
+    fn look(
+        &self,
+        host: &mut Host,
+        ui: Ui,
+        heights: Heights,
+        shown: &mut Shown,
+    ) -> Result<Inventory, Failure> {
+        let plan = &self.open.plan;
+        let inventory = operation::with_devices(host)?;
+        let mut findings = safety::against(&inventory, self.ledger, &plan.moves, Side::New);
+        if heights == Heights::Now {
+            let peers = ask(self.peers, host.clock.now());
+            findings.extend(across_hosts(&inventory, self.open, self.max_spread, &peers));
+        }
+        findings.extend(crate::rollback::changed(plan, &inventory));
+        let programs = plan.moves.iter().map(|m| &m.new_program);
+        findings.extend(operation::binaries(plan, &*host.files, programs));
+        let what = format!(
+            "operation {} can't go on to {}",
+            self.open.operation, plan.request.new_chain
+        );
+        shown.judge(ui, findings, &what)?;
+        Ok(inventory)
+    }
+
+    fn leaving(&self, inventory: &Inventory) -> Vec<Leaving> {
+        let mut leaving = halt::leaving(&self.open.plan, inventory, Side::New);
+        for signer in &mut leaving {
+            signer.stopped = stopped(self.open, inventory, &signer.unit);
+        }
+        leaving
+    }
+
+    fn program(&self, inventory: &Inventory) -> Program {
+        let program = match self.open.verb {
+            Verb::Rollback => forward(self.open, inventory),
+            _ => left(self.open, inventory),
+        };
+        resumed::not_recorded_twice(program, inventory)
+    }
+}
 
 /// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
 /// interrupted. Every gate is looked at anew, and what is true now is shown first.
@@ -37,28 +92,19 @@ pub fn go_on(
             open.operation, open.verb, plan.id
         )));
     }
-    let mut inventory = operation::with_devices(host)?;
     let ledger = Ledger::of(&history.0);
-    let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
-    if !args.halt.waits() {
-        let peers = ask(peers, host.clock.now());
-        findings.extend(across_hosts(&inventory, open, args.max_spread, &peers));
-    }
-    findings.extend(crate::rollback::changed(plan, &inventory));
-    let programs = plan.moves.iter().map(|m| &m.new_program);
-    findings.extend(operation::binaries(plan, &*host.files, programs));
-    let what = format!(
-        "operation {} can't go on to {}",
-        open.operation, plan.request.new_chain
-    );
-    operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
-    let program = match open.verb {
-        Verb::Rollback => forward(open, &inventory),
-        _ => left(open, &inventory),
+    let going_on = GoingOn {
+        open,
+        ledger: &ledger,
+        peers,
+        max_spread: args.max_spread,
     };
-    let mut program = resumed::not_recorded_twice(program, &inventory);
+    let of = |failure: Failure| failure.of(open.operation);
+    let mut shown = Shown::default();
+    let heights = args.halt.heights();
+    let mut inventory = going_on.look(host, ui, heights, &mut shown).map_err(of)?;
     if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, plan, &program);
+        return dry_run::show(ui, Verb::Apply, plan, &going_on.program(&inventory));
     }
     ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
@@ -69,18 +115,22 @@ pub fn go_on(
         plan.request.new_chain,
         plan.moves.len()
     ))?;
-    let mut leaving = halt::leaving(plan, &inventory, Side::New);
-    for signer in &mut leaving {
-        signer.stopped = stopped(open, &inventory, &signer.unit);
+    if !ui.yes {
+        // The question may have stood there for long.
+        inventory = going_on.look(host, ui, heights, &mut shown).map_err(of)?;
     }
-    halt::guard(&mut program, &halt.pass(host, ui, &leaving)?);
-    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
+    let leaving = going_on.leaving(&inventory);
+    let halts = halt.pass(host, ui, &leaving)?;
     if args.halt.waits() {
-        inventory = operation::with_devices(host)?;
-        let peers = ask(peers, host.clock.now());
-        let findings = across_hosts(&inventory, open, args.max_spread, &peers);
-        operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
+        // Much may have changed in the time.
+        inventory = going_on
+            .look(host, ui, Heights::Now, &mut shown)
+            .map_err(of)?;
     }
+    interrupt::none_yet()?;
+    let mut program = going_on.program(&inventory);
+    halt::guard(&mut program, &halts);
+    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
     let known = safety::known(&inventory, &plan.moves);
     if open.verb == Verb::Rollback {
         return begin(
