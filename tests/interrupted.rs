@@ -213,6 +213,27 @@ fn another_plan_is_not_taken_for_the_interrupted_one() {
 }
 
 #[test]
+fn what_only_staged_keeps_its_floors() {
+    let words = ["apply", "--yes", "--json", "--initial-height", "2233551"];
+    let first_state = format!(
+        "{}/commercio_priv_validator_state01.v3.json",
+        support::CONFIGS
+    );
+    let host = planned();
+    killed(&host, &words, "tmkms-02/stage/file-0");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(0)
+        .says(&["The new chain's first height is 2233551, as it was begun with."]);
+    assert!(host.read(&first_state).contains(r#""height":"2233550""#));
+    // Nothing was laid yet: another one may be asked for.
+    let host = planned();
+    killed(&host, &words, "tmkms-02/stage/file-0");
+    host.kmsctl(&["apply", "--yes", "--initial-height", "2233501"])
+        .exits(0);
+    assert!(host.read(&first_state).contains(r#""height":"2233500""#));
+}
+
+#[test]
 fn staging_and_unstaging_killed_before_every_effect() {
     let stage = ["stage", "--yes", "--json"];
     let unstage = ["unstage", "--yes", "--json"];

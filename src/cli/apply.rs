@@ -93,25 +93,6 @@ impl ApplyArgs {
         Ok((plan, inventory))
     }
 
-    /// Puts the floors into a program, where they are asked for and nothing speaks against them.
-    fn lay_floors(
-        &self,
-        host: &Host,
-        ui: Ui,
-        plan: &Plan,
-        leaving: &[Leaving],
-        program: &mut Program,
-    ) -> Result<(), Failure> {
-        let Some(height) = self.initial_height else {
-            return Ok(());
-        };
-        let state = |path: &Path| discover::state(&*host.files, path);
-        let findings = floor::findings(plan, leaving, height, state);
-        operation::judge(ui, findings, "the floors can't be laid")?;
-        floor::lay(program, plan, height);
-        Ok(())
-    }
-
     fn settings(&self) -> Settings {
         Settings {
             canary: !self.no_canary,
@@ -150,6 +131,10 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
         events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);
     }
+    // One that only staged is begun anew, and its floors with it.
+    let staged = open.filter(|j| j.verb == Verb::Apply && j.plan.id == plan.id);
+    let begun = staged.and_then(|j| floor::begun_with(&j.program));
+    let initial_height = args.initial_height.or_else(|| as_begun(ui, begun));
     if args.dry_run {
         return dry_run::show(ui, Verb::Apply, &plan, &whole(&plan, &BTreeSet::new()));
     }
@@ -176,7 +161,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     let known = safety::known(&inventory, &plan.moves);
     let mut program = whole(&plan, &BTreeSet::new());
     halt::guard(&mut program, &halts);
-    args.lay_floors(host, ui, &plan, &leaving, &mut program)?;
+    lay_floors(host, ui, &plan, &leaving, &mut program, initial_height)?;
     begin(
         host,
         ui,
@@ -189,6 +174,35 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             known,
         },
     )
+}
+
+/// Puts the floors into a program, where they are asked for and nothing speaks against them.
+fn lay_floors(
+    host: &Host,
+    ui: Ui,
+    plan: &Plan,
+    leaving: &[Leaving],
+    program: &mut Program,
+    initial_height: Option<u64>,
+) -> Result<(), Failure> {
+    let Some(height) = initial_height else {
+        return Ok(());
+    };
+    let state = |path: &Path| discover::state(&*host.files, path);
+    let findings = floor::findings(plan, leaving, height, state);
+    operation::judge(ui, findings, "the floors can't be laid")?;
+    floor::lay(program, plan, height);
+    Ok(())
+}
+
+/// The new chain's first height as an operation was begun with it.
+fn as_begun(ui: Ui, begun: Option<u64>) -> Option<u64> {
+    if let Some(height) = begun {
+        ui.note(&format!(
+            "The new chain's first height is {height}, as it was begun with."
+        ));
+    }
+    begun
 }
 
 /// The switch that brought a plan's signers to where it leads. A plan that was made when all was switched already moves

@@ -1,10 +1,11 @@
 //! Going on after a death: with an interrupted switch, or forward again from a way back that was interrupted. Every gate is
 //! looked at anew.
 
-use super::{ApplyArgs, Begin, after, begin, whole};
+use super::{ApplyArgs, Begin, after, as_begun, begin, lay_floors, whole};
 use crate::cli::operation::{self, Heights, Shown, Task};
 use crate::exit::{Failure, Outcome};
 use crate::finding::Finding;
+use crate::floor;
 use crate::host::Host;
 use crate::interrupt;
 use crate::inventory::{Inventory, Signer};
@@ -92,6 +93,7 @@ pub fn go_on(
             open.operation, open.verb, plan.id
         )));
     }
+    let initial_height = first_height(ui, args, history, open)?;
     let ledger = Ledger::of(&history.0);
     let going_on = GoingOn {
         open,
@@ -130,7 +132,7 @@ pub fn go_on(
     interrupt::none_yet()?;
     let mut program = going_on.program(&inventory);
     halt::guard(&mut program, &halts);
-    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
+    lay_floors(host, ui, plan, &leaving, &mut program, initial_height)?;
     let known = safety::known(&inventory, &plan.moves);
     if open.verb == Verb::Rollback {
         return begin(
@@ -159,6 +161,31 @@ pub fn go_on(
     };
     let end = operation::carry_out(host, ui, task, &program)?;
     after::ended(host, ui, args, plan, open.operation, &end)
+}
+
+/// The new chain's first height that floors are to be laid for: as it was begun with, and no other. A switch that is gone
+/// on with lays its own already.
+fn first_height(
+    ui: Ui,
+    args: &ApplyArgs,
+    history: &History,
+    open: &Journal,
+) -> Result<Option<u64>, Failure> {
+    let operations = history.taken_up(open);
+    let begun = operations
+        .iter()
+        .find_map(|j| floor::begun_with(&j.program));
+    match (args.initial_height, begun) {
+        (Some(asked), Some(begun)) if asked != begun => Err(Failure::refused(format!(
+            "operation {} was begun with --initial-height {begun}: go on with that, or without the flag; for another \
+             one go back first (`kmsctl rollback`)",
+            open.operation
+        ))
+        .of(open.operation)
+        .next(&["kmsctl apply", "kmsctl rollback"])),
+        (None, begun) if open.verb == Verb::Rollback => Ok(as_begun(ui, begun)),
+        (asked, _) => Ok(asked),
+    }
 }
 
 /// The program that goes on: staging closes no unit again that the switch has opened already.
