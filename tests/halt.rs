@@ -201,6 +201,75 @@ fn an_old_signer_past_the_halt_ends_the_wait_at_once() {
 }
 
 #[test]
+fn a_dry_run_is_refused_as_the_switch_would_be() {
+    let past = (STANDS - 2).to_string();
+    let below = (STANDS + 1).to_string();
+    let (there, first) = (STANDS.to_string(), (STANDS + 2).to_string());
+    for (words, says) in [
+        (vec!["--halt-height", &past], "block[old-signer-past-halt]"),
+        (
+            vec!["--halt-height", &past, "--wait-for-halt", "1h"],
+            "block[old-signer-past-halt]",
+        ),
+        (vec!["--halt-height", &below], "block[below-halt-height]"),
+        (vec!["--initial-height", &first], "block[floor-too-high]"),
+    ] {
+        let host = planned();
+        let before = host.tree();
+        let dry = [&["apply", "--dry-run"][..], &words].concat();
+        let said = host.kmsctl(&dry).exits(3).says(&[says]);
+        assert!(said.out.contains("tmkms-03/start-new"), "{said:?}");
+        host.kmsctl(&[&dry[..], &["--json"]].concat())
+            .exits(3)
+            .says(&[says]);
+        host.kmsctl(&[&["apply", "--yes"][..], &words].concat())
+            .exits(3)
+            .says(&[says]);
+        assert_eq!(host.tree(), before);
+    }
+    let host = planned();
+    validators(&host, &["tmkms-02"], 6, STANDS + 100, false);
+    host.kmsctl(&["apply", "--dry-run"])
+        .exits(3)
+        .says(&["block[chain-not-halted]"]);
+    // What would be waited for isn't, and what is guarded and laid is shown.
+    let host = planned();
+    let height = (STANDS + 1).to_string();
+    let wait = ["--halt-height", &below, "--wait-for-halt", "1h"];
+    host.kmsctl(&[&["apply", "--dry-run"][..], &wait].concat())
+        .exits(0)
+        .says(&["It would wait for the halt at 2233551 first"]);
+    let passes = ["--halt-height", &there, "--initial-height", &height];
+    host.kmsctl(&[&["apply", "--dry-run"][..], &passes].concat())
+        .exits(0)
+        .says(&[
+            "tmkms-02/halted-old",
+            "tmkms-02/floor-0",
+            "Nothing was done.",
+        ]);
+}
+
+#[test]
+fn a_dry_run_of_what_was_interrupted_is_refused_as_going_on_would_be() {
+    let host = planned();
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-02.v3.service":{"start":"failed"}}"#,
+    );
+    let alone = ["apply", "--yes", "--no-auto-rollback", "--parallel", "1"];
+    host.kmsctl(&alone).exits(5);
+    validators(&host, &["tmkms-03", "tmkms-01.v3"], 6, STANDS + 100, false);
+    for (verb, says) in [
+        ("apply", "state03.json: commercio-2_2 signs on"),
+        ("rollback", "state01.v3.json: commercio-3 signs on"),
+    ] {
+        let said = host.kmsctl(&[verb, "--dry-run"]).exits(3);
+        said.says(&["block[chain-not-halted]", says]);
+    }
+    assert_eq!(up(&host), ["tmkms-01.v3", "tmkms-03"]);
+}
+
+#[test]
 fn a_wait_says_for_what() {
     let host = planned();
     host.kmsctl(&["apply", "--yes", "--wait-for-halt", "2h"])

@@ -136,7 +136,14 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     let begun = staged.and_then(|j| floor::begun_with(&j.program));
     let initial_height = args.initial_height.or_else(|| as_begun(ui, begun));
     if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, &plan, &whole(&plan, &BTreeSet::new()));
+        let leaving = halt::leaving(&plan, &inventory, Side::New);
+        let program = whole(&plan, &BTreeSet::new());
+        let foreseen = Foreseen {
+            plan: &plan,
+            leaving: &leaving,
+            initial_height,
+        };
+        return foreseen.show(host, ui, &args.halt, program);
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -226,6 +233,28 @@ fn switched_by<'a>(
         ))
         .next(&["kmsctl history", "kmsctl heights"])
     })
+}
+
+/// What a dry run judges: the gates and the floors, as if it were none.
+struct Foreseen<'a> {
+    plan: &'a Plan,
+    leaving: &'a [Leaving],
+    initial_height: Option<u64>,
+}
+
+impl Foreseen<'_> {
+    fn show(&self, host: &mut Host, ui: Ui, halt: &HaltArgs, program: Program) -> Outcome {
+        let mut guarded = program.clone();
+        let (plan, leaving) = (self.plan, self.leaving);
+        let judged = halt.foreseen(host, ui, leaving).and_then(|halts| {
+            halt::guard(&mut guarded, &halts);
+            lay_floors(host, ui, plan, leaving, &mut guarded, self.initial_height)
+        });
+        match judged {
+            Ok(()) => dry_run::show(ui, Verb::Apply, plan, &guarded),
+            Err(why) => dry_run::refused(ui, &program, why),
+        }
+    }
 }
 
 /// An operation to open.

@@ -120,6 +120,33 @@ impl HaltArgs {
         Ok(halts)
     }
 
+    /// The gate as a dry run passes it: what would be waited for is said, and isn't.
+    ///
+    /// # Errors
+    /// What would refuse it now.
+    pub fn foreseen(&self, host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<Halts, Failure> {
+        let Some(height) = self.halt_height.filter(|_| self.waits()) else {
+            return self.pass(host, ui, leaving);
+        };
+        ui.note(&format!(
+            "It would wait for the halt at {height} first: what is asked once that is over isn't asked now."
+        ));
+        let mut halts = as_they_are(host, leaving);
+        let mut past = Vec::new();
+        for signer in leaving.iter().filter(|l| l.counts()) {
+            for file in &signer.files {
+                let reading = discover::state(&*host.files, &file.state_file);
+                let reached = reading.height().map(|s| halt::reach(s, height));
+                if reached == Some(Reach::Past) {
+                    past.extend(halt::at_height(signer, file, &reading, height));
+                }
+                halts.insert(file.state_file.clone(), Halt::Height(height));
+            }
+        }
+        operation::judge(ui, past, "the wait would end at once")?;
+        Ok(halts)
+    }
+
     fn wait(
         &self,
         host: &mut Host,

@@ -54,8 +54,14 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
     let mut look = way_back::look(host, &way, &history)?;
     look.judge(ui, &mut shown)?;
     if args.dry_run {
-        let program = way.program(&*host.files, &look.inventory)?;
-        return dry_run::show(ui, Verb::Rollback, plan, &program);
+        let leaving = leaving(plan, &look.inventory, Side::Old);
+        let judged = halt::stands_still(host, ui, &leaving);
+        let halts = halt::as_they_are(host, &leaving);
+        let program = way.program(&*host.files, &look.inventory, &history, &halts)?;
+        return match judged {
+            Ok(()) => dry_run::show(ui, Verb::Rollback, plan, &program),
+            Err(why) => dry_run::refused(ui, &program, why),
+        };
     }
     if !ui.yes && !ui.json {
         ui.note(operation::standing(plan, &look.inventory).trim_end());

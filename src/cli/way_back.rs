@@ -97,11 +97,7 @@ pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, F
 }
 
 impl Way<'_> {
-    /// What is performed.
-    ///
-    /// # Errors
-    /// A fence's drop-in can't be looked at.
-    pub fn program(&self, files: &dyn Files, inventory: &Inventory) -> Result<Program> {
+    fn unguarded(&self, files: &dyn Files, inventory: &Inventory) -> Result<Program> {
         let program = match self.resumed {
             Some(open) => {
                 let program = open.program.clone();
@@ -125,6 +121,26 @@ impl Way<'_> {
         rollback::fence_again(&mut program, self.plan, &gone);
         Ok(program)
     }
+
+    /// What is performed, with the new signers held to where they are, and the floors taken away that were laid.
+    ///
+    /// # Errors
+    /// A fence's drop-in can't be looked at.
+    pub fn program(
+        &self,
+        files: &dyn Files,
+        inventory: &Inventory,
+        history: &History,
+        halts: &Halts,
+    ) -> Result<Program> {
+        let mut program = self.unguarded(files, inventory)?;
+        guard(&mut program, halts);
+        let undone = history.get(self.undone).into_iter();
+        for operation in undone.flat_map(|undone| history.taken_up(undone)) {
+            floor::withdraw(&mut program, &operation.program);
+        }
+        Ok(program)
+    }
 }
 
 /// Goes back; the operation that did it, and how it ended.
@@ -141,12 +157,7 @@ pub fn go(
     settings: Settings,
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
-    let mut program = way.program(&*host.files, &look.inventory)?;
-    guard(&mut program, halts);
-    let undone = history.get(way.undone).into_iter();
-    for operation in undone.flat_map(|undone| history.taken_up(undone)) {
-        floor::withdraw(&mut program, &operation.program);
-    }
+    let program = way.program(&*host.files, &look.inventory, history, halts)?;
     let (journal, id) = match way.resumed {
         Some(open) => (Writer::resume(host, open, &program)?, open.operation),
         None => {

@@ -1,7 +1,7 @@
 //! Going on after a death: with an interrupted switch, or forward again from a way back that was interrupted. Every gate is
 //! looked at anew.
 
-use super::{ApplyArgs, Begin, after, as_begun, begin, lay_floors, whole};
+use super::{ApplyArgs, Begin, Foreseen, after, as_begun, begin, lay_floors, whole};
 use crate::cli::operation::{self, Heights, Shown, Task};
 use crate::exit::{Failure, Outcome};
 use crate::finding::Finding;
@@ -18,7 +18,7 @@ use crate::plan::program::{Action, Program};
 use crate::plan::safety::Side;
 use crate::plan::{Height, halt, safety, steps};
 use crate::resumed;
-use crate::ui::{Ui, dry_run};
+use crate::ui::Ui;
 use crate::unit::UnitName;
 
 /// What is gone on with.
@@ -106,7 +106,12 @@ pub fn go_on(
     let heights = args.halt.heights();
     let mut inventory = going_on.look(host, ui, heights, &mut shown).map_err(of)?;
     if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, plan, &going_on.program(&inventory));
+        let foreseen = Foreseen {
+            plan,
+            leaving: &going_on.leaving(&inventory),
+            initial_height,
+        };
+        return foreseen.show(host, ui, &halt, going_on.program(&inventory));
     }
     ui.note(operation::standing(plan, &inventory).trim_end());
     ui.confirm(&format!(
