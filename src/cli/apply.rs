@@ -284,7 +284,9 @@ fn begin(
         plan,
         program: &program,
     };
-    let (journal, id) = Writer::open(host, history, &opening)?;
+    let (journal, id) = Writer::open(host, history, &opening)
+        .map_err(Failure::from)
+        .map_err(operation::still_open(history.open()))?;
     // The first record is the newest thing known: the heights that the plan saw are a floor from now on.
     let mut ledger = Ledger::of(&history.0);
     ledger.opened(plan);

@@ -3,7 +3,7 @@
 mod differences;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,9 +14,9 @@ use super::plan;
 use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
 use crate::discover::{self, Versions};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::finding::{Code, Finding, Severity};
-use crate::host::memory::Lock;
+use crate::host::memory::{Lock, Memory, OnDisk};
 use crate::host::{Files, Host};
 use crate::interrupt;
 use crate::inventory::Inventory;
@@ -127,7 +127,8 @@ pub fn with_devices(host: &mut Host) -> Result<Inventory> {
 /// # Errors
 /// Another kmsctl is changing it (rule S9).
 pub fn lock(host: &Host) -> Result<Lock, Failure> {
-    host.memory.lock()?.ok_or_else(|| {
+    let lock = host.memory.lock();
+    lock.map_err(|e| as_it_was(&host.memory, e))?.ok_or_else(|| {
         Failure::refused(format!(
             "{}: another kmsctl is changing this host; wait for it to end, or see `kmsctl status`",
             host.memory.path("lock").display()
@@ -138,7 +139,17 @@ pub fn lock(host: &Host) -> Result<Lock, Failure> {
 /// Refuses while another operation is open.
 pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
     let Some(open) = open else { return Ok(()) };
-    let (ways, next): (_, &[&str]) = match open.verb {
+    let (ways, next) = ways_on(open);
+    let refusal = Failure::refused(format!(
+        "operation {} ({}) was interrupted and is still open: {ways}",
+        open.operation, open.verb
+    ));
+    Err(refusal.of(open.operation).next(next))
+}
+
+/// What an open operation may be followed by, in words and as commands.
+fn ways_on(open: &Journal) -> (&'static str, &'static [&'static str]) {
+    match open.verb {
         Verb::Stage => (
             "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
             &["kmsctl stage", "kmsctl unstage"],
@@ -156,12 +167,36 @@ pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
             "`kmsctl rollback` goes on with it, `kmsctl apply` goes to the new chain again",
             &["kmsctl rollback", "kmsctl apply"],
         ),
-    };
-    let refusal = Failure::refused(format!(
-        "operation {} ({}) was interrupted and is still open: {ways}",
-        open.operation, open.verb
-    ));
-    Err(refusal.of(open.operation).next(next))
+    }
+}
+
+/// What keeps an operation that is open from being gone on with or taken back, such as a full disk: it is as half-way as
+/// it was (exit code 5). A refusal stays one, and without an open operation all is as before.
+pub fn still_open(open: Option<&Journal>) -> impl Fn(Failure) -> Failure {
+    move |mut failure| {
+        let Some(open) = open.filter(|_| failure.exit == Exit::Failed) else {
+            return failure;
+        };
+        let (ways, next) = ways_on(open);
+        failure.exit = Exit::HalfWay;
+        failure.error = failure.error.context(format!(
+            "operation {} ({}) is still open, and nothing more of it was done ({ways})",
+            open.operation, open.verb
+        ));
+        failure.of(open.operation).next(next)
+    }
+}
+
+/// A host that can't be asked at all, such as one without D-Bus: what is open on it stays so.
+pub fn not_asked(root: Option<&Path>, error: anyhow::Error) -> Failure {
+    let memory = Memory::new(Box::new(OnDisk::below(root.unwrap_or(Path::new("/")))));
+    as_it_was(&memory, error)
+}
+
+fn as_it_was(memory: &Memory, error: anyhow::Error) -> Failure {
+    // Where the journals can't be read either, nothing is known.
+    let history = History::of(memory).unwrap_or_default();
+    still_open(history.open())(Failure::from(error))
 }
 
 /// An operation whose journal is open.

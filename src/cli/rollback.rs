@@ -50,8 +50,9 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
         resumed,
         asks: Asks::All(&answers),
     };
+    let still_open = operation::still_open(open);
     let mut shown = Shown::default();
-    let mut look = way_back::look(host, &way, &history)?;
+    let mut look = way_back::look(host, &way, &history).map_err(&still_open)?;
     look.judge(ui, &mut shown)?;
     if args.dry_run {
         let leaving = leaving(plan, &look.inventory, Side::Old);
@@ -72,15 +73,16 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
         // The question may have stood there for long.
         later = ask(peers, host.clock.now());
         way.asks = Asks::All(&later);
-        look = way_back::look(host, &way, &history)?;
+        look = way_back::look(host, &way, &history).map_err(&still_open)?;
         look.judge(ui, &mut shown)?;
     }
     let leaving = leaving(plan, &look.inventory, Side::Old);
-    halt::stands_still(host, ui, &leaving)?;
+    halt::stands_still(host, ui, &leaving).map_err(&still_open)?;
     let halts = halt::as_they_are(host, &leaving);
     interrupt::none_yet()?;
     let settings = args.watch.settings();
-    let (id, end) = way_back::go(host, ui, &way, &history, look, &halts, settings)?;
+    let (id, end) =
+        way_back::go(host, ui, &way, &history, look, &halts, settings).map_err(&still_open)?;
     if end != End::Done {
         return Err(Failure::half_way(format!(
             "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \

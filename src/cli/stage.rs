@@ -47,7 +47,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         plan: &plan,
         program: &program,
     };
-    let (journal, id) = Writer::open(host, &history, &opening)?;
+    let (journal, id) = Writer::open(host, &history, &opening)
+        .map_err(Failure::from)
+        .map_err(operation::still_open(history.open()))?;
     let task = Task {
         journal,
         id,

@@ -158,8 +158,8 @@ pub fn go(
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
     let program = way.program(&*host.files, &look.inventory, history, halts)?;
-    let (journal, id) = match way.resumed {
-        Some(open) => (Writer::resume(host, open, &program)?, open.operation),
+    let journal = match way.resumed {
+        Some(open) => Writer::resume(host, open, &program).map(|journal| (journal, open.operation)),
         None => {
             let opening = Opening {
                 verb: Verb::Rollback,
@@ -167,9 +167,10 @@ pub fn go(
                 plan,
                 program: &program,
             };
-            Writer::open(host, history, &opening)?
+            Writer::open(host, history, &opening)
         }
     };
+    let (journal, id) = journal.map_err(Failure::from)?;
     let task = Task {
         journal,
         id,

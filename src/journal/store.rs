@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
 use crate::host::Host;
-use crate::host::memory::Log;
+use crate::host::memory::{Log, Memory};
 use crate::plan::Plan;
 use crate::plan::program::Program;
 
@@ -37,16 +37,24 @@ impl History {
     /// # Errors
     /// A journal that can't be trusted; the message names its file.
     pub fn read(host: &Host) -> Result<History> {
+        History::of(&host.memory)
+    }
+
+    /// The same, of a host that isn't open.
+    ///
+    /// # Errors
+    /// As [`History::read`].
+    pub fn of(memory: &Memory) -> Result<History> {
         let mut journals = Vec::new();
-        for entry in host.memory.list(FOLDER)? {
+        for entry in memory.list(FOLDER)? {
             let Some(operation) = operation(&entry) else {
                 continue;
             };
             let piece = name(operation, "journal");
-            let Some(bytes) = host.memory.read(&piece)? else {
+            let Some(bytes) = memory.read(&piece)? else {
                 continue;
             };
-            let path = host.memory.path(&piece);
+            let path = memory.path(&piece);
             // Nothing was done before the first record was durable.
             if let Some(journal) =
                 Journal::parse(&bytes).with_context(|| path.display().to_string())?

@@ -101,7 +101,7 @@ pub fn go_on(
         peers,
         max_spread: args.max_spread,
     };
-    let of = |failure: Failure| failure.of(open.operation);
+    let of = |failure| operation::still_open(Some(open))(failure).of(open.operation);
     let mut shown = Shown::default();
     let heights = args.halt.heights();
     let mut inventory = going_on.look(host, ui, heights, &mut shown).map_err(of)?;
@@ -127,7 +127,7 @@ pub fn go_on(
         inventory = going_on.look(host, ui, heights, &mut shown).map_err(of)?;
     }
     let leaving = going_on.leaving(&inventory);
-    let halts = halt.pass(host, ui, &leaving)?;
+    let halts = halt.pass(host, ui, &leaving).map_err(of)?;
     if args.halt.waits() {
         // Much may have changed in the time.
         inventory = going_on
@@ -154,7 +154,9 @@ pub fn go_on(
         );
     }
     let task = Task {
-        journal: Writer::resume(host, open, &program)?,
+        journal: Writer::resume(host, open, &program)
+            .map_err(Failure::from)
+            .map_err(of)?,
         id: open.operation,
         verb: open.verb,
         plan: plan.id.clone(),
