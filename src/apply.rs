@@ -10,6 +10,7 @@ mod lane;
 pub mod look;
 mod perform;
 pub mod sessions;
+mod stood;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -247,6 +248,9 @@ impl Run<'_> {
                     .and_then(|readiness| {
                         if self.resumed && readiness == Readiness::Done {
                             self.make_durable(&step.action)?;
+                        }
+                        if readiness == Readiness::Done {
+                            self.stood(step)?;
                         }
                         Ok(readiness)
                     })

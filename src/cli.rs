@@ -231,10 +231,10 @@ fn on(
     let (ui, peers, root) = (global.ui(), &global.peers, global.root.as_deref());
     match verb {
         Verb::Plan(args) => plan::run(&mut host()?, ui, peers, args),
-        Verb::Stage(args) => stage::run(&mut host()?, ui, args),
-        Verb::Unstage => unstage::run(&mut host()?, ui),
-        Verb::Apply(args) => apply::run(&mut host()?, ui, peers, args),
-        Verb::Rollback(args) => rollback::run(&mut host()?, ui, peers, args),
+        Verb::Stage(args) => stage::run(&mut to_change(host, root)?, ui, args),
+        Verb::Unstage => unstage::run(&mut to_change(host, root)?, ui),
+        Verb::Apply(args) => apply::run(&mut to_change(host, root)?, ui, peers, args),
+        Verb::Rollback(args) => rollback::run(&mut to_change(host, root)?, ui, peers, args),
         Verb::Abandon(args) => abandon::run(&mut host()?, ui, args),
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
@@ -249,4 +249,12 @@ fn on(
         Verb::Completions(args) => completions::run(ui, args),
         Verb::Man(args) => man::run(ui, args),
     }
+}
+
+/// The host for a verb that may have something open on it.
+fn to_change(
+    host: impl FnOnce() -> anyhow::Result<Host>,
+    root: Option<&Path>,
+) -> Result<Host, Failure> {
+    host().map_err(|e| operation::not_asked(root, e))
 }

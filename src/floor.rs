@@ -38,6 +38,11 @@ impl Floor {
         &self.state_file
     }
 
+    /// The first height that can be signed on it.
+    fn initial_height(&self) -> u64 {
+        self.height.saturating_add(1)
+    }
+
     /// What tmkms reads of it: above every round and step of the height (facts: run on 0.10.1, 0.12.2, 0.14.0, 0.15.0).
     pub fn state(&self) -> SignState {
         self.file().at
@@ -112,6 +117,14 @@ pub fn lay(program: &mut Program, plan: &Plan, initial_height: u64) {
         let laid = |a: &Action| matches!(a, Action::LayFloor { .. });
         insert(program, &moving.signer, actions.collect(), laid, because);
     }
+}
+
+/// The first height that a program's floors were laid for, where it has any.
+pub fn begun_with(program: &Program) -> Option<u64> {
+    program.steps().find_map(|step| match &step.action {
+        Action::LayFloor { floor, .. } => Some(floor.initial_height()),
+        _ => None,
+    })
 }
 
 /// Makes each lane of a way back take away the floors that an operation laid.

@@ -1,6 +1,8 @@
 //! What all journals of a host know together: which state file belongs to which key and chain, how far each ever was,
 //! which files kmsctl wrote. Pure: folded from records.
 
+mod before;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::interrupt;
 
 /// The format of what is printed with `--json`. A document that changes gets a number of its own then; a plan has its
 /// own already, since it is read back.
@@ -129,9 +130,7 @@ impl Ui {
     pub fn answered<T>(&self, answer: impl FnOnce() -> dialoguer::Result<T>) -> Result<T, Failure> {
         // The prompt answers Ctrl-C by raising SIGINT, which would end kmsctl with the cursor hidden; with a handler it
         // comes back as an error.
-        let prompt_ends = std::sync::Arc::default();
-        signal_hook::flag::register(signal_hook::consts::SIGINT, prompt_ends)
-            .context("watching for Ctrl-C")?;
+        interrupt::watch_for_ctrl_c()?;
         answer().map_err(|e| {
             // An interrupted prompt leaves the cursor hidden.
             dialoguer::console::Term::stderr().show_cursor().ok();

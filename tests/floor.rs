@@ -69,6 +69,38 @@ fn a_switch_that_fails_takes_its_floors_back() {
 }
 
 #[test]
+fn floors_are_kept_where_a_way_back_was_interrupted_and_left_again() {
+    let host = planned();
+    let fails = |unit: &str| {
+        let faults = format!(r#"{{"{unit}.service":{{"start":"failed"}}}}"#);
+        host.write("run/kmsctl/faults.json", &faults);
+    };
+    fails("tmkms-03.v3");
+    let apply = ["apply", "--yes", "--no-auto-rollback", "--initial-height"];
+    host.kmsctl(&[&apply[..], &[FIRST]].concat()).exits(5);
+    // Neither going on nor going forward again takes another height.
+    let other = ["apply", "--yes", "--initial-height", "2233500"];
+    let begun = "was begun with --initial-height 2233551";
+    host.kmsctl(&other).exits(3).says(&[begun]);
+    fails("tmkms-01");
+    host.kmsctl(&["rollback", "--yes"]).exits(5);
+    host.remove("run/kmsctl/faults.json");
+    host.kmsctl(&other).exits(3).says(&[begun]);
+    // Withdrawn, they are laid again.
+    assert!(!host.path(&new_state(2)).exists());
+    host.kmsctl(&["apply", "--yes"])
+        .exits(0)
+        .says(&["The new chain's first height is 2233551, as it was begun with."]);
+    for n in 1..=3 {
+        assert_eq!(host.read(&new_state(n)), FLOOR, "{n}");
+    }
+    // Once all is taken back, another one may be asked for.
+    host.kmsctl(&["rollback", "--yes"]).exits(0);
+    host.kmsctl(&other).exits(0);
+    assert!(host.read(&new_state(1)).contains("2233499"));
+}
+
+#[test]
 fn a_floor_above_the_next_height_is_refused_before_anything_is_stopped() {
     let host = planned();
     let before = host.tree();

@@ -4,6 +4,8 @@
 
 mod support;
 
+use rustix::process::Signal;
+use support::signalled::signalled;
 use support::{Host, Tree};
 
 const STATE_02: &str = "data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state02.json";
@@ -167,6 +169,20 @@ fn a_wait_ends_in_time_and_changes_nothing() {
 }
 
 #[test]
+fn ctrl_c_ends_the_wait_and_changes_nothing() {
+    let host = planned();
+    let before = host.tree();
+    let halt = (STANDS + 10).to_string();
+    let wait = ["apply", "--yes", "--halt-height", &halt];
+    let wait = [&wait[..], &["--wait-for-halt", "100000h"]].concat();
+    signalled(&host, &wait, "10 blocks to go", Signal::INT)
+        .exits(6)
+        .says(&["the wait for the halt at 2233560 was interrupted, and nothing was changed"]);
+    assert_eq!(host.tree(), before);
+    assert!(host.json(&["status", "--json"])["operation"].is_null());
+}
+
+#[test]
 fn an_old_signer_past_the_halt_ends_the_wait_at_once() {
     let host = planned();
     validators(&host, &["tmkms-02"], 6, STANDS + 100, false);
@@ -182,6 +198,75 @@ fn an_old_signer_past_the_halt_ends_the_wait_at_once() {
     .exits(3)
     .says(&["block[old-signer-past-halt]", "is at 2233555/0/2"]);
     assert_eq!(up(&host), OLD);
+}
+
+#[test]
+fn a_dry_run_is_refused_as_the_switch_would_be() {
+    let past = (STANDS - 2).to_string();
+    let below = (STANDS + 1).to_string();
+    let (there, first) = (STANDS.to_string(), (STANDS + 2).to_string());
+    for (words, says) in [
+        (vec!["--halt-height", &past], "block[old-signer-past-halt]"),
+        (
+            vec!["--halt-height", &past, "--wait-for-halt", "1h"],
+            "block[old-signer-past-halt]",
+        ),
+        (vec!["--halt-height", &below], "block[below-halt-height]"),
+        (vec!["--initial-height", &first], "block[floor-too-high]"),
+    ] {
+        let host = planned();
+        let before = host.tree();
+        let dry = [&["apply", "--dry-run"][..], &words].concat();
+        let said = host.kmsctl(&dry).exits(3).says(&[says]);
+        assert!(said.out.contains("tmkms-03/start-new"), "{said:?}");
+        host.kmsctl(&[&dry[..], &["--json"]].concat())
+            .exits(3)
+            .says(&[says]);
+        host.kmsctl(&[&["apply", "--yes"][..], &words].concat())
+            .exits(3)
+            .says(&[says]);
+        assert_eq!(host.tree(), before);
+    }
+    let host = planned();
+    validators(&host, &["tmkms-02"], 6, STANDS + 100, false);
+    host.kmsctl(&["apply", "--dry-run"])
+        .exits(3)
+        .says(&["block[chain-not-halted]"]);
+    // What would be waited for isn't, and what is guarded and laid is shown.
+    let host = planned();
+    let height = (STANDS + 1).to_string();
+    let wait = ["--halt-height", &below, "--wait-for-halt", "1h"];
+    host.kmsctl(&[&["apply", "--dry-run"][..], &wait].concat())
+        .exits(0)
+        .says(&["It would wait for the halt at 2233551 first"]);
+    let passes = ["--halt-height", &there, "--initial-height", &height];
+    host.kmsctl(&[&["apply", "--dry-run"][..], &passes].concat())
+        .exits(0)
+        .says(&[
+            "tmkms-02/halted-old",
+            "tmkms-02/floor-0",
+            "Nothing was done.",
+        ]);
+}
+
+#[test]
+fn a_dry_run_of_what_was_interrupted_is_refused_as_going_on_would_be() {
+    let host = planned();
+    host.write(
+        "run/kmsctl/faults.json",
+        r#"{"tmkms-02.v3.service":{"start":"failed"}}"#,
+    );
+    let alone = ["apply", "--yes", "--no-auto-rollback", "--parallel", "1"];
+    host.kmsctl(&alone).exits(5);
+    validators(&host, &["tmkms-03", "tmkms-01.v3"], 6, STANDS + 100, false);
+    for (verb, says) in [
+        ("apply", "state03.json: commercio-2_2 signs on"),
+        ("rollback", "state01.v3.json: commercio-3 signs on"),
+    ] {
+        let said = host.kmsctl(&[verb, "--dry-run"]).exits(3);
+        said.says(&["block[chain-not-halted]", says]);
+    }
+    assert_eq!(up(&host), ["tmkms-01.v3", "tmkms-03"]);
 }
 
 #[test]
@@ -291,6 +376,31 @@ fn the_way_back_is_guarded_by_the_new_chain() {
     host.remove("run/kmsctl/faults.json");
     host.kmsctl(&["rollback", "--yes"]).exits(0);
     assert_eq!(up(&host), OLD);
+}
+
+#[test]
+fn a_validator_of_a_chain_that_stays_may_stay_connected() {
+    let asks_for = |chain: &str| {
+        let host = Host::of("chains-in-one-config");
+        host.kmsctl(&["plan", "--new-chain", "comet-8"]).exits(0);
+        let validator = serde_json::json!({"seconds": 6, "until": 9_999_999, "chain": chain});
+        let faults = serde_json::json!({"tmkms.service": {"validator": validator}});
+        host.write("run/kmsctl/faults.json", &faults.to_string());
+        host
+    };
+    let halt = ["--halt-height", "880021", "--wait-for-halt", "5m"];
+    let wait = [&["apply", "--yes"][..], &halt].concat();
+    let host = asks_for("orbit-1");
+    host.kmsctl(&wait)
+        .exits(0)
+        .says(&["comet-7 at 880021/1/2, at the halt height, no validator"]);
+    let host = asks_for("orbit-1");
+    let said = host.kmsctl(&["apply", "--yes"]).exits(0);
+    assert!(!said.all().contains("watching for"), "{}", said.all());
+    let host = asks_for("comet-7");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(3)
+        .says(&["block[chain-not-halted]", "comet-7 signs on"]);
 }
 
 #[test]

@@ -213,6 +213,58 @@ fn another_plan_is_not_taken_for_the_interrupted_one() {
 }
 
 #[test]
+fn what_can_t_be_asked_stays_as_half_way_as_it_was() {
+    let services = "run/kmsctl/services.json";
+    let host = planned();
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    // No service manager, as on a host whose bus is dead.
+    let dead = |host: &Host| {
+        let kept = host.read(services);
+        host.write(services, "no answer");
+        kept
+    };
+    let kept = dead(&host);
+    host.kmsctl(&["apply", "--yes"]).exits(1);
+    host.write(services, &kept);
+    let alone = ["apply", "--yes", "--json", "--parallel", "1"];
+    killed(&host, &alone, "tmkms-02/stop-old");
+    let kept = dead(&host);
+    for verb in ["apply", "rollback"] {
+        host.kmsctl(&[verb, "--yes"]).exits(5).says(&[
+            "operation 2 (apply) is still open, and nothing more of it was done (`kmsctl apply` goes on with it, \
+             `kmsctl rollback` takes it back)",
+            "services.json",
+        ]);
+    }
+    let said = host.kmsctl(&["apply", "--yes", "--json"]).exits(5);
+    let ended: serde_json::Value = serde_json::from_str(said.out.trim()).unwrap();
+    assert_eq!(ended["operation"], 2, "{ended}");
+    host.write(services, &kept);
+    host.kmsctl(&["apply", "--yes"]).exits(0);
+}
+
+#[test]
+fn what_only_staged_keeps_its_floors() {
+    let words = ["apply", "--yes", "--json", "--initial-height", "2233551"];
+    let first_state = format!(
+        "{}/commercio_priv_validator_state01.v3.json",
+        support::CONFIGS
+    );
+    let host = planned();
+    killed(&host, &words, "tmkms-02/stage/file-0");
+    host.kmsctl(&["apply", "--yes"])
+        .exits(0)
+        .says(&["The new chain's first height is 2233551, as it was begun with."]);
+    assert!(host.read(&first_state).contains(r#""height":"2233550""#));
+    // Nothing was laid yet: another one may be asked for.
+    let host = planned();
+    killed(&host, &words, "tmkms-02/stage/file-0");
+    host.kmsctl(&["apply", "--yes", "--initial-height", "2233501"])
+        .exits(0);
+    assert!(host.read(&first_state).contains(r#""height":"2233500""#));
+}
+
+#[test]
 fn staging_and_unstaging_killed_before_every_effect() {
     let stage = ["stage", "--yes", "--json"];
     let unstage = ["unstage", "--yes", "--json"];

@@ -4,7 +4,9 @@
 
 mod support;
 
+use rustix::process::Signal;
 use support::Host;
+use support::signalled::signalled;
 
 const NEW: [&str; 3] = ["tmkms-01.v3", "tmkms-02.v3", "tmkms-03.v3"];
 const REFUSED: &str =
@@ -85,6 +87,104 @@ fn one_that_does_not_is_named_with_its_last_words_and_nothing_goes_back() {
     host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
         .exits(0)
         .says(&["tmkms-02: signed commercio-3"]);
+}
+
+#[test]
+fn a_file_that_was_there_before_says_nothing_until_it_goes_on() {
+    let host = Host::of("commercio");
+    let ahead = r#"{"height":"7","round":"0","step":2,"block_id":null}"#;
+    let file = format!(
+        "{}/commercio_priv_validator_state01.v3.json",
+        support::CONFIGS
+    );
+    host.write(&file, ahead);
+    let plan = ["plan", "--new-chain", "commercio-3"];
+    host.kmsctl(&[&plan[..], &["--accept", "state-unknown"]].concat())
+        .exits(0);
+    validators(&host, &["tmkms-02.v3", "tmkms-03.v3"], 5);
+    let said = host
+        .kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7)
+        .says(&["tmkms-01: not seen signing", "is still at 7/0/2"]);
+    assert!(!said.all().contains("tmkms-01: signed"), "{}", said.all());
+    validators(&host, &NEW, 5);
+    host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(0)
+        .says(&["tmkms-01: signed commercio-3 at 8/0/2"]);
+}
+
+#[test]
+fn the_signers_of_the_plan_that_is_named_are_waited_for() {
+    let host = Host::of("commercio");
+    let [first, rest, all] = ["first.json", "rest.json", "all.json"].map(|n| host.path(n));
+    let [first, rest, all] = [&first, &rest, &all].map(|path| path.to_str().unwrap());
+    let plan = |file: &str, signers: &[&str]| {
+        let words = ["plan", "--new-chain", "commercio-3", "--out", file];
+        host.kmsctl(&[&words[..], signers].concat()).exits(0);
+    };
+    let wait = |file: &str| host.kmsctl(&["apply", file, "--yes", "--await-signing", "1m"]);
+    plan(all, &[]);
+    plan(first, &["--signer", "tmkms-01"]);
+    host.kmsctl(&["apply", first, "--yes"]).exits(0);
+    plan(rest, &[]);
+    host.kmsctl(&["apply", rest, "--yes"]).exits(0);
+    validators(&host, &["tmkms-01.v3"], 5);
+    wait(first)
+        .exits(0)
+        .says(&["each of 1 chain", "tmkms-01: signed commercio-3"]);
+    wait(rest).exits(7).says(&["each of 2 chains"]);
+    // Its signers are there, and no operation of it brought them.
+    wait(all)
+        .exits(3)
+        .says(&["no operation that stands switched the signers of plan"]);
+    // One that has nothing left to move means the newest switch.
+    let words = ["plan", "--new-chain", "commercio-3"];
+    host.kmsctl(&words).exits(0).says(&["nothing to do"]);
+    host.kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7)
+        .says(&["each of 2 chains"]);
+}
+
+#[test]
+fn a_signer_is_asked_once_what_it_logged_and_one_that_ended_is_told_at_once() {
+    let host = Host::of("chains-in-one-config");
+    let says = r#"{"tmkms.v8.service":{"log":["[comet-8@tcp://192.0.2.11:26658] I/O error: Connection refused (os error 111)"]}}"#;
+    host.write("run/kmsctl/faults.json", says);
+    host.kmsctl(&["plan", "--new-chain", "comet-8"]).exits(0);
+    let said = host
+        .kmsctl(&["apply", "--yes", "--await-signing", "1m"])
+        .exits(7);
+    let all = said.all();
+    assert_eq!(all.matches("not seen signing").count(), 3, "{all}");
+    assert_eq!(all.matches("it logged:").count(), 1, "{all}");
+    let services = "run/kmsctl/services.json";
+    let mut kept: serde_json::Value = serde_json::from_str(&host.read(services)).unwrap();
+    let run = &mut kept["units"]["tmkms.v8.service"];
+    (run["active"], run["sub"], run["main_pid"]) = ("failed".into(), "dead".into(), 0.into());
+    host.write(services, &kept.to_string());
+    let said = host.kmsctl(&["apply", "--yes", "--await-signing", "1m"]);
+    let all = said.exits(7).all();
+    let at = |words: &str| all.find(words).unwrap_or_else(|| panic!("{words}: {all}"));
+    assert!(at("tmkms.v8.service is failed (dead)") < at("not seen signing"));
+    assert_eq!(all.matches("it logged:").count(), 2, "{all}");
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_and_says_what_is_so() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let host = planned();
+        validators(&host, &["tmkms-01.v3"], 1);
+        let words = ["apply", "--yes", "--await-signing", "100000h"];
+        let said = signalled(&host, &words, "tmkms-01: signed", signal).exits(7);
+        assert!(!said.all().contains("tmkms-01: not seen"), "{said:?}");
+        said.says(&[
+            "interrupted while waiting for signatures",
+            "tmkms-02: not seen signing commercio-3 in",
+            "everything is switched and nothing was taken back",
+        ]);
+        let status = host.json(&["status", "--json"]);
+        assert!(status["operation"].is_null(), "{status}");
+    }
 }
 
 #[test]

@@ -79,6 +79,25 @@ fn once_one_has_signed_nothing_goes_back_by_itself() {
 }
 
 #[test]
+fn a_file_that_was_there_before_holds_nothing_until_it_goes_on() {
+    let file = format!("{CONFIGS}/commercio_priv_validator_state01.v3.json");
+    for (signs, exit) in [("", 4), (r#""tmkms-01.v3.service":{"signs":8},"#, 5)] {
+        let host = Host::of("commercio");
+        let ahead = r#"{"height":"7","round":"0","step":2,"block_id":null}"#;
+        host.write(&file, ahead);
+        host.kmsctl(&[&PLAN[..], &["--accept", "state-unknown"]].concat())
+            .exits(0);
+        let failing = format!(r#"{{{signs}"tmkms-02.v3.service":{{"start":"failed"}}}}"#);
+        host.write("run/kmsctl/faults.json", &failing);
+        host.kmsctl(&["apply", "--yes"]).exits(exit);
+        if exit == 4 {
+            assert_eq!(running(&host), OLD);
+            assert_eq!(host.read(&file), ahead);
+        }
+    }
+}
+
+#[test]
 fn a_chain_that_keeps_its_file_holds_nothing() {
     let host = Host::of("commercio");
     let chain = "commercio-2_2";
@@ -110,6 +129,18 @@ fn it_can_be_left_as_it_is() {
         .says(&["the switch isn't complete"]);
     assert!(!running(&host).contains(&"tmkms-02.service".to_owned()));
     host.kmsctl(&["rollback", "--yes"]).exits(0);
+}
+
+#[test]
+fn one_that_systemd_starts_again_and_again_is_dark() {
+    let host = failing(r#"{"tmkms-02.v3.service":{"start":"crash"}}"#);
+    host.kmsctl(&["apply", "--yes", "--no-auto-rollback"])
+        .exits(5);
+    let said = host.kmsctl(&["status"]).exits(0).says(&[
+        "tmkms-02 is dark: tmkms-02.v3.service is activating (auto-restart), and no process of it runs; see \
+         `journalctl -u tmkms-02.v3.service`.",
+    ]);
+    assert!(!said.all().contains("tmkms-01 is dark"), "{}", said.all());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `apply`: stages where needed, then switches every signer; resumes what a death left open.
 
 mod after;
+mod going_on;
 mod signing;
 
 pub use after::signed;
@@ -15,20 +16,20 @@ use super::halt::HaltArgs;
 use super::operation::{self, Heights, PlanFile, Task};
 use super::watch::{Watch, duration};
 use crate::apply::Settings;
-use crate::discover::{self, Versions};
+use crate::discover;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::finding::Finding;
 use crate::floor;
 use crate::host::Host;
-use crate::inventory::{Inventory, Signer};
+use crate::interrupt;
+use crate::inventory::Inventory;
 use crate::journal::store::{History, Opening, Writer, keep_rollback};
 use crate::journal::{Journal, Verb};
 use crate::ledger::Ledger;
-use crate::peers::{Here, Peer, Peers, ask};
+use crate::peers::{Peer, ask};
 use crate::plan::halt::Leaving;
-use crate::plan::program::{Action, Program};
+use crate::plan::program::Program;
 use crate::plan::safety::Side;
-use crate::plan::{Height, Plan, halt, safety, steps};
+use crate::plan::{Plan, halt, safety, steps};
 use crate::ui::{self, Ui, dry_run, events};
 use crate::unit::UnitName;
 
@@ -61,23 +62,35 @@ pub struct ApplyArgs {
 }
 
 impl ApplyArgs {
-    /// Puts the floors into a program, where they are asked for and nothing speaks against them.
-    fn lay_floors(
+    /// The plan, made anew, and what it was made from.
+    fn planned(
         &self,
-        host: &Host,
-        ui: Ui,
-        plan: &Plan,
-        leaving: &[Leaving],
-        program: &mut Program,
-    ) -> Result<(), Failure> {
-        let Some(height) = self.initial_height else {
-            return Ok(());
-        };
-        let state = |path: &Path| discover::state(&*host.files, path);
-        let findings = floor::findings(plan, leaving, height, state);
-        operation::judge(ui, findings, "the floors can't be laid")?;
-        floor::lay(program, plan, height);
-        Ok(())
+        host: &mut Host,
+        peers: &[Peer],
+        history: &History,
+        heights: Heights,
+    ) -> Result<(Plan, Inventory), Failure> {
+        let peers = ask(peers, host.clock.now());
+        operation::current_plan(host, &self.plan, heights, &peers, history)
+    }
+
+    /// The same after a question or a wait.
+    fn planned_again(
+        &self,
+        host: &mut Host,
+        peers: &[Peer],
+        history: &History,
+        heights: Heights,
+    ) -> Result<(Plan, Inventory), Failure> {
+        let (plan, inventory) = self.planned(host, peers, history, heights)?;
+        if plan.moves.is_empty() {
+            return Err(Failure::refused(format!(
+                "another hand brought the plan's signers to {} meanwhile: see `kmsctl status`",
+                plan.request.new_chain
+            ))
+            .next(&["kmsctl status"]));
+        }
+        Ok((plan, inventory))
     }
 
     fn settings(&self) -> Settings {
@@ -96,18 +109,12 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     if let Some(open) =
         open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
     {
-        return go_on(host, ui, peers, args, &history, open);
+        return going_on::go_on(host, ui, peers, args, &history, open);
     }
     // What only staged is finished on the way.
     operation::none_open(open.filter(|j| j.verb == Verb::Unstage))?;
-    // While the chain runs its signers are a block or two apart.
-    let heights = match args.halt.waits() {
-        true => Heights::Later,
-        false => Heights::Now,
-    };
-    let asked = ask(peers, host.clock.now());
-    let (mut plan, mut inventory) =
-        operation::current_plan(host, &args.plan, heights, &asked, &history)?;
+    let heights = args.halt.heights();
+    let (mut plan, mut inventory) = args.planned(host, peers, &history, heights)?;
     if plan.moves.is_empty() {
         let message = format!(
             "The plan's signers are on {} already.",
@@ -117,14 +124,26 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             ui.note(&message);
             return dry_run::show(ui, Verb::Apply, &plan, &Program::default());
         }
-        if let (Some(limit), Some(last)) = (args.await_signing, history.last_switch()) {
-            signing::wait(host, ui, &history, last, limit)?;
+        if let Some(limit) = args.await_signing {
+            let switch = switched_by(host, args, &history)?;
+            signing::wait(host, ui, &history, switch, limit)?;
         }
         events::done(ui, None, &message, &[]);
         return Ok(Exit::Done);
     }
+    // One that only staged is begun anew, and its floors with it.
+    let staged = open.filter(|j| j.verb == Verb::Apply && j.plan.id == plan.id);
+    let begun = staged.and_then(|j| floor::begun_with(&j.program));
+    let initial_height = args.initial_height.or_else(|| as_begun(ui, begun));
     if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, &plan, &whole(&plan, &BTreeSet::new()));
+        let leaving = halt::leaving(&plan, &inventory, Side::New);
+        let program = whole(&plan, &BTreeSet::new());
+        let foreseen = Foreseen {
+            plan: &plan,
+            leaving: &leaving,
+            initial_height,
+        };
+        return foreseen.show(host, ui, &args.halt, program);
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -137,20 +156,19 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     ))?;
     if !ui.yes {
         // The question may have stood there for long.
-        inventory = discover::inventory(host, Versions::Skip)?;
+        (plan, inventory) = args.planned_again(host, peers, &history, heights)?;
     }
     let leaving = halt::leaving(&plan, &inventory, Side::New);
     let halts = args.halt.pass(host, ui, &leaving)?;
     if args.halt.waits() {
         // Much may have changed in the time.
-        let asked = ask(peers, host.clock.now());
-        (plan, inventory) =
-            operation::current_plan(host, &args.plan, Heights::Now, &asked, &history)?;
+        (plan, inventory) = args.planned_again(host, peers, &history, Heights::Now)?;
     }
+    interrupt::none_yet()?;
     let known = safety::known(&inventory, &plan.moves);
     let mut program = whole(&plan, &BTreeSet::new());
     halt::guard(&mut program, &halts);
-    args.lay_floors(host, ui, &plan, &leaving, &mut program)?;
+    lay_floors(host, ui, &plan, &leaving, &mut program, initial_height)?;
     begin(
         host,
         ui,
@@ -163,6 +181,80 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             known,
         },
     )
+}
+
+/// Puts the floors into a program, where they are asked for and nothing speaks against them.
+fn lay_floors(
+    host: &Host,
+    ui: Ui,
+    plan: &Plan,
+    leaving: &[Leaving],
+    program: &mut Program,
+    initial_height: Option<u64>,
+) -> Result<(), Failure> {
+    let Some(height) = initial_height else {
+        return Ok(());
+    };
+    let state = |path: &Path| discover::state(&*host.files, path);
+    let findings = floor::findings(plan, leaving, height, state);
+    operation::judge(ui, findings, "the floors can't be laid")?;
+    floor::lay(program, plan, height);
+    Ok(())
+}
+
+/// The new chain's first height as an operation was begun with it.
+fn as_begun(ui: Ui, begun: Option<u64>) -> Option<u64> {
+    if let Some(height) = begun {
+        ui.note(&format!(
+            "The new chain's first height is {height}, as it was begun with."
+        ));
+    }
+    begun
+}
+
+/// The switch that brought a plan's signers to where it leads. A plan that was made when all was switched already moves
+/// nothing: then it is the newest switch to its chain.
+fn switched_by<'a>(
+    host: &Host,
+    args: &ApplyArgs,
+    history: &'a History,
+) -> Result<&'a Journal, Failure> {
+    let saved = args.plan.read(host)?;
+    let chain = &saved.request.new_chain;
+    let is_its = |journal: &&Journal| match saved.moves.is_empty() {
+        true => journal.plan.request.new_chain == *chain,
+        false => journal.plan.id == saved.id,
+    };
+    history.switches().find(is_its).ok_or_else(|| {
+        Failure::refused(format!(
+            "no operation that stands switched the signers of plan {}, so there is nothing to tell from whether they \
+             signed since: see `kmsctl history`, and watch `kmsctl heights`",
+            saved.id
+        ))
+        .next(&["kmsctl history", "kmsctl heights"])
+    })
+}
+
+/// What a dry run judges: the gates and the floors, as if it were none.
+struct Foreseen<'a> {
+    plan: &'a Plan,
+    leaving: &'a [Leaving],
+    initial_height: Option<u64>,
+}
+
+impl Foreseen<'_> {
+    fn show(&self, host: &mut Host, ui: Ui, halt: &HaltArgs, program: Program) -> Outcome {
+        let mut guarded = program.clone();
+        let (plan, leaving) = (self.plan, self.leaving);
+        let judged = halt.foreseen(host, ui, leaving).and_then(|halts| {
+            halt::guard(&mut guarded, &halts);
+            lay_floors(host, ui, plan, leaving, &mut guarded, self.initial_height)
+        });
+        match judged {
+            Ok(()) => dry_run::show(ui, Verb::Apply, plan, &guarded),
+            Err(why) => dry_run::refused(ui, &program, why),
+        }
+    }
 }
 
 /// An operation to open.
@@ -192,7 +284,9 @@ fn begin(
         plan,
         program: &program,
     };
-    let (journal, id) = Writer::open(host, history, &opening)?;
+    let (journal, id) = Writer::open(host, history, &opening)
+        .map_err(Failure::from)
+        .map_err(operation::still_open(history.open()))?;
     // The first record is the newest thing known: the heights that the plan saw are a floor from now on.
     let mut ledger = Ledger::of(&history.0);
     ledger.opened(plan);
@@ -262,166 +356,4 @@ fn what_happens(plan: &Plan) -> String {
         );
     }
     out
-}
-
-/// Goes on to the new chain after a death: with an interrupted switch, or with its plan where the way back was
-/// interrupted. Every gate is looked at anew, and what is true now is shown first.
-fn go_on(
-    host: &mut Host,
-    ui: Ui,
-    peers: &[Peer],
-    args: &ApplyArgs,
-    history: &History,
-    open: &Journal,
-) -> Outcome {
-    let plan = &open.plan;
-    let halt = args.halt.as_begun(ui, &open.program);
-    if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
-        return Err(Failure::refused(format!(
-            "operation {} ({}) is open, of plan {}: `kmsctl apply` without a plan goes on with it, `kmsctl rollback` \
-             goes back",
-            open.operation, open.verb, plan.id
-        )));
-    }
-    let mut inventory = operation::with_devices(host)?;
-    let ledger = Ledger::of(&history.0);
-    let mut findings = safety::against(&inventory, &ledger, &plan.moves, Side::New);
-    if !args.halt.waits() {
-        let peers = ask(peers, host.clock.now());
-        findings.extend(across_hosts(&inventory, open, args.max_spread, &peers));
-    }
-    findings.extend(crate::rollback::changed(plan, &inventory));
-    let programs = plan.moves.iter().map(|m| &m.new_program);
-    findings.extend(operation::binaries(plan, &*host.files, programs));
-    let what = format!(
-        "operation {} can't go on to {}",
-        open.operation, plan.request.new_chain
-    );
-    operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
-    let program = match open.verb {
-        Verb::Rollback => forward(open, &inventory),
-        _ => left(open, &inventory),
-    };
-    let mut program = operation::not_recorded_twice(program, &inventory);
-    if args.dry_run {
-        return dry_run::show(ui, Verb::Apply, plan, &program);
-    }
-    ui.note(operation::standing(plan, &inventory).trim_end());
-    ui.confirm(&format!(
-        "Operation {} ({}, begun {}) was interrupted. Go on to {} with its {} signers?",
-        open.operation,
-        open.verb,
-        open.opened_at.strftime("%F %T UTC"),
-        plan.request.new_chain,
-        plan.moves.len()
-    ))?;
-    let mut leaving = halt::leaving(plan, &inventory, Side::New);
-    for signer in &mut leaving {
-        signer.stopped = stopped(open, &inventory, &signer.unit);
-    }
-    halt::guard(&mut program, &halt.pass(host, ui, &leaving)?);
-    args.lay_floors(host, ui, plan, &leaving, &mut program)?;
-    if args.halt.waits() {
-        inventory = operation::with_devices(host)?;
-        let peers = ask(peers, host.clock.now());
-        let findings = across_hosts(&inventory, open, args.max_spread, &peers);
-        operation::judge(ui, findings, &what).map_err(|failure| failure.of(open.operation))?;
-    }
-    let known = safety::known(&inventory, &plan.moves);
-    if open.verb == Verb::Rollback {
-        return begin(
-            host,
-            ui,
-            args,
-            history,
-            &inventory,
-            Begin {
-                plan,
-                program,
-                known,
-            },
-        );
-    }
-    let task = Task {
-        journal: Writer::resume(host, open, &program)?,
-        id: open.operation,
-        verb: open.verb,
-        plan: plan.id.clone(),
-        ledger,
-        known,
-        sessions: operation::sessions(host, &inventory, history),
-        settings: args.settings(),
-        resumed: true,
-    };
-    let end = operation::carry_out(host, ui, task, &program)?;
-    after::ended(host, ui, args, plan, open.operation, &end)
-}
-
-/// The program that goes on: staging closes no unit again that the switch has opened already.
-fn left(open: &Journal, inventory: &Inventory) -> Program {
-    let opened = |unit: &UnitName| {
-        open.intended(|a| matches!(a, Action::OpenFence { unit: opened } if opened == unit))
-    };
-    let mut program = open.program.clone();
-    program
-        .before
-        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if opened(unit)));
-    operation::started_since(program, open, inventory, |running| {
-        steps::switch(&open.plan, running)
-    })
-}
-
-/// The program that goes forward again from a way back that was interrupted: staged files are looked at anew, no unit
-/// that runs is closed, and what the way back would have started is started.
-fn forward(open: &Journal, inventory: &Inventory) -> Program {
-    let starts = |unit: &UnitName| {
-        let start = |a: &Action| matches!(a, Action::Start { unit: started } if started == unit);
-        open.program.steps().any(|s| start(&s.action))
-    };
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    let old = open.plan.moves.iter().map(|m| m.old.clone());
-    // What a boot started in the middle is moved as well.
-    let running = old.filter(|unit| starts(unit) || up(unit)).collect();
-    let mut program = whole(&open.plan, &running);
-    program
-        .before
-        .retain(|step| !matches!(&step.action, Action::CloseFence { unit } if up(unit)));
-    program
-}
-
-/// Whether an operation stopped an old signer and hasn't brought it over: how far it signed counts as if it ran.
-fn stopped(open: &Journal, inventory: &Inventory, old: &UnitName) -> bool {
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    let moving = open.plan.moves.iter().find(|m| m.old == *old);
-    let stop = |a: &Action| matches!(a, Action::Stop { unit } if unit == old);
-    moving.is_some_and(|m| !up(old) && !up(&m.new)) && open.intended(stop)
-}
-
-/// The spread among the signers that still run on the old chain, here and on the peers, and keys that peers use.
-fn across_hosts(
-    inventory: &Inventory,
-    open: &Journal,
-    max_spread: Option<u64>,
-    peers: &Peers,
-) -> Vec<Finding> {
-    let plan = &open.plan;
-    let Some(from) = &plan.from else {
-        return Vec::new();
-    };
-    let signers = plan
-        .moves
-        .iter()
-        .filter_map(|m| inventory.signer(&m.old))
-        .filter(|s| s.is_up() || stopped(open, inventory, &s.unit.name));
-    let mut heights: Vec<Height> = signers.flat_map(Height::of).collect();
-    heights.extend(peers.heights(from.as_str()));
-    let mut findings = peers.findings(&inventory.host, from.as_str());
-    let here = Here::of(&inventory.host, &inventory.keys, &plan.moves);
-    findings.extend(peers.sharing(&here));
-    findings.extend(safety::laggards(
-        &heights,
-        from.as_str(),
-        max_spread.unwrap_or(plan.request.max_spread),
-    ));
-    findings
 }

@@ -9,12 +9,13 @@ use anyhow::anyhow;
 use clap::Args;
 use tmkms_core::state::SignState;
 
-use super::operation;
+use super::operation::{self, Heights};
 use super::watch::duration;
 use crate::discover;
 use crate::exit::Failure;
 use crate::finding::{Code, Finding};
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::{Connection, StateReading};
 use crate::plan::halt::{self, Halt, Halts, Leaving, Reach};
 use crate::plan::program::{Action, Program};
@@ -70,6 +71,14 @@ impl HaltArgs {
         self.wait_for_halt.is_some()
     }
 
+    /// When the heights must agree: while the chain runs its signers are a block or two apart.
+    pub fn heights(&self) -> Heights {
+        match self.waits() {
+            true => Heights::Later,
+            false => Heights::Now,
+        }
+    }
+
     /// Refuses a wait that doesn't say for what.
     ///
     /// # Errors
@@ -112,6 +121,33 @@ impl HaltArgs {
         Ok(halts)
     }
 
+    /// The gate as a dry run passes it: what would be waited for is said, and isn't.
+    ///
+    /// # Errors
+    /// What would refuse it now.
+    pub fn foreseen(&self, host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<Halts, Failure> {
+        let Some(height) = self.halt_height.filter(|_| self.waits()) else {
+            return self.pass(host, ui, leaving);
+        };
+        ui.note(&format!(
+            "It would wait for the halt at {height} first: what is asked once that is over isn't asked now."
+        ));
+        let mut halts = as_they_are(host, leaving);
+        let mut past = Vec::new();
+        for signer in leaving.iter().filter(|l| l.counts()) {
+            for file in &signer.files {
+                let reading = discover::state(&*host.files, &file.state_file);
+                let reached = reading.height().map(|s| halt::reach(s, height));
+                if reached == Some(Reach::Past) {
+                    past.extend(halt::at_height(signer, file, &reading, height));
+                }
+                halts.insert(file.state_file.clone(), Halt::Height(height));
+            }
+        }
+        operation::judge(ui, past, "the wait would end at once")?;
+        Ok(halts)
+    }
+
     fn wait(
         &self,
         host: &mut Host,
@@ -120,6 +156,7 @@ impl HaltArgs {
         height: u64,
         limit: Duration,
     ) -> Result<(), Failure> {
+        interrupt::watch()?;
         let begun = host.clock.elapsed();
         let mut shown = Waiting::new(ui, height);
         let counting: Vec<&Leaving> = leaving.iter().filter(|l| l.counts()).collect();
@@ -164,18 +201,22 @@ impl HaltArgs {
                 shown.finish(&standing);
                 return Ok(());
             }
-            if now - begun >= limit {
+            let over = match (interrupt::is_raised(), now - begun >= limit) {
+                (true, _) => Some(format!("the wait for the halt at {height} was interrupted")),
+                (false, true) => Some(format!("the chain didn't halt at {height} in time")),
+                (false, false) => None,
+            };
+            if let Some(over) = over {
                 shown.finish(&standing);
                 let late = standing.iter().filter(|s| !halted(s));
                 let late: Vec<String> = late.map(|s| format!("  {}", s.sentence(height))).collect();
                 return Err(Failure::timed_out(format!(
-                    "the chain didn't halt at {height} in time, and nothing was changed:\n{}\n`kmsctl apply` with the \
-                     same flags waits again",
+                    "{over}, and nothing was changed:\n{}\n`kmsctl apply` with the same flags waits again",
                     late.join("\n")
                 ))
                 .next(&["kmsctl heights", "kmsctl apply"]));
             }
-            host.clock.sleep(EVERY.min(limit))?;
+            interrupt::pause(&*host.clock, EVERY.min(limit))?;
         }
     }
 }
@@ -207,10 +248,12 @@ pub fn stands_still(host: &mut Host, ui: Ui, leaving: &[Leaving]) -> Result<(), 
         leaving.len(),
         WATCH.as_secs()
     ));
+    interrupt::watch()?;
     let begun = host.clock.elapsed();
     let mut over = false;
     while !over {
-        host.clock.sleep(EVERY)?;
+        interrupt::pause(&*host.clock, EVERY)?;
+        interrupt::none_yet()?;
         over = host.clock.elapsed() - begun >= WATCH;
         let mut findings = Vec::new();
         for (signer, before) in &watched {

@@ -1,31 +1,31 @@
 //! What the changing verbs share: the saved plan and whether it still holds, and running a program as an operation.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+mod differences;
 
-use anyhow::{Context, Result, anyhow};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use differences::differences;
 
 use super::plan;
 use crate::apply::sessions::Sessions;
 use crate::apply::{End, Run, Settings};
 use crate::discover::{self, Versions};
-use crate::exit::Failure;
-use crate::finding::{Code, Finding};
-use crate::host::memory::Lock;
+use crate::exit::{Exit, Failure};
+use crate::finding::{Code, Finding, Severity};
+use crate::host::memory::{Lock, Memory, OnDisk};
 use crate::host::{Files, Host};
-use crate::inventory::{Inventory, Signer, UnitLink};
+use crate::interrupt;
+use crate::inventory::Inventory;
 use crate::journal::store::{History, Writer};
 use crate::journal::{Journal, OperationId, Verb};
 use crate::ledger::Ledger;
 use crate::peers::Peers;
-use crate::plan::program::{Action, Program, Step};
-use crate::plan::{Input, Move, Plan};
-use crate::render;
+use crate::plan::Plan;
+use crate::plan::program::Program;
 use crate::ui::progress::Progress;
 use crate::ui::{self, Ui, events};
 use crate::unit::UnitName;
@@ -109,74 +109,6 @@ pub fn current_plan(
     Ok((fresh, inventory))
 }
 
-fn differences(saved: &Plan, fresh: &Plan) -> String {
-    let mut out = String::new();
-    let old = |path| saved.inputs.iter().find(|i: &&Input| i.path == path);
-    for now in &fresh.inputs {
-        match old(now.path.clone()) {
-            None => ui::line(
-                &mut out,
-                format_args!("{}: new to the plan", now.path.display()),
-            ),
-            Some(then) if then.text != now.text => {
-                let name = now.path.display().to_string();
-                let diff = render::difference((&name, &then.text), (&name, &now.text));
-                out.push_str(&diff);
-            }
-            Some(_) => {}
-        }
-    }
-    for then in &saved.inputs {
-        if !fresh.inputs.iter().any(|i| i.path == then.path) {
-            ui::line(
-                &mut out,
-                format_args!("{}: no longer part of it", then.path.display()),
-            );
-        }
-    }
-    for now in &fresh.moves {
-        if let Some(then) = saved.moves.iter().find(|m| m.signer == now.signer) {
-            difference(&mut out, then, now);
-        }
-    }
-    let programs: BTreeSet<&PathBuf> = fresh.binaries.keys().chain(saved.binaries.keys()).collect();
-    for path in programs {
-        if saved.binaries.get(path) != fresh.binaries.get(path) {
-            ui::line(
-                &mut out,
-                format_args!("{}: another binary is there now, or none", path.display()),
-            );
-        }
-    }
-    if out.is_empty() {
-        out.push_str("the request or kmsctl itself differs\n");
-    }
-    out
-}
-
-fn difference(out: &mut String, then: &Move, now: &Move) {
-    let running = |start| if start { "running" } else { "not running" };
-    if then.start != now.start {
-        let (then, at) = (running(then.start), running(now.start));
-        ui::line(out, format_args!("{}: was {then}, and is {at}", now.old));
-    }
-    if then.enablement.old != now.enablement.old {
-        let text = |links: &[UnitLink]| {
-            let links: Vec<String> = links.iter().map(|l| l.link.to_string()).collect();
-            if links.is_empty() {
-                "nothing".to_owned()
-            } else {
-                links.join(", ")
-            }
-        };
-        let (then, at) = (text(&then.enablement.old), text(&now.enablement.old));
-        ui::line(
-            out,
-            format_args!("{}: was enabled by {then}, and is by {at}", now.old),
-        );
-    }
-}
-
 /// The host as going on and going back see it: with the public halves of keys in YubiHSMs, since two names may mean one
 /// key. That costs a session for a moment, and [`LIMIT`](crate::host::hsm::LIMIT) where a connector hangs.
 ///
@@ -195,7 +127,8 @@ pub fn with_devices(host: &mut Host) -> Result<Inventory> {
 /// # Errors
 /// Another kmsctl is changing it (rule S9).
 pub fn lock(host: &Host) -> Result<Lock, Failure> {
-    host.memory.lock()?.ok_or_else(|| {
+    let lock = host.memory.lock();
+    lock.map_err(|e| as_it_was(&host.memory, e))?.ok_or_else(|| {
         Failure::refused(format!(
             "{}: another kmsctl is changing this host; wait for it to end, or see `kmsctl status`",
             host.memory.path("lock").display()
@@ -206,7 +139,17 @@ pub fn lock(host: &Host) -> Result<Lock, Failure> {
 /// Refuses while another operation is open.
 pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
     let Some(open) = open else { return Ok(()) };
-    let (ways, next): (_, &[&str]) = match open.verb {
+    let (ways, next) = ways_on(open);
+    let refusal = Failure::refused(format!(
+        "operation {} ({}) was interrupted and is still open: {ways}",
+        open.operation, open.verb
+    ));
+    Err(refusal.of(open.operation).next(next))
+}
+
+/// What an open operation may be followed by, in words and as commands.
+fn ways_on(open: &Journal) -> (&'static str, &'static [&'static str]) {
+    match open.verb {
         Verb::Stage => (
             "`kmsctl stage` goes on with it, `kmsctl unstage` takes it back",
             &["kmsctl stage", "kmsctl unstage"],
@@ -224,12 +167,36 @@ pub fn none_open(open: Option<&Journal>) -> Result<(), Failure> {
             "`kmsctl rollback` goes on with it, `kmsctl apply` goes to the new chain again",
             &["kmsctl rollback", "kmsctl apply"],
         ),
-    };
-    let refusal = Failure::refused(format!(
-        "operation {} ({}) was interrupted and is still open: {ways}",
-        open.operation, open.verb
-    ));
-    Err(refusal.of(open.operation).next(next))
+    }
+}
+
+/// What keeps an operation that is open from being gone on with or taken back, such as a full disk: it is as half-way as
+/// it was (exit code 5). A refusal stays one, and without an open operation all is as before.
+pub fn still_open(open: Option<&Journal>) -> impl Fn(Failure) -> Failure {
+    move |mut failure| {
+        let Some(open) = open.filter(|_| failure.exit == Exit::Failed) else {
+            return failure;
+        };
+        let (ways, next) = ways_on(open);
+        failure.exit = Exit::HalfWay;
+        failure.error = failure.error.context(format!(
+            "operation {} ({}) is still open, and nothing more of it was done ({ways})",
+            open.operation, open.verb
+        ));
+        failure.of(open.operation).next(next)
+    }
+}
+
+/// A host that can't be asked at all, such as one without D-Bus: what is open on it stays so.
+pub fn not_asked(root: Option<&Path>, error: anyhow::Error) -> Failure {
+    let memory = Memory::new(Box::new(OnDisk::below(root.unwrap_or(Path::new("/")))));
+    as_it_was(&memory, error)
+}
+
+fn as_it_was(memory: &Memory, error: anyhow::Error) -> Failure {
+    // Where the journals can't be read either, nothing is known.
+    let history = History::of(memory).unwrap_or_default();
+    still_open(history.open())(Failure::from(error))
 }
 
 /// An operation whose journal is open.
@@ -285,37 +252,15 @@ pub fn carry_out(
     Ok(end)
 }
 
-/// What a signal raises, watched for once a process: programs may follow one another, as the way back of a failed
-/// staging does, and each begins unasked to stop.
-fn interrupt() -> Result<Arc<AtomicBool>> {
-    static RAISED: OnceLock<Result<Arc<AtomicBool>, String>> = OnceLock::new();
-    let raised = RAISED.get_or_init(|| watch_for_signals().map_err(|e| e.to_string()));
-    let raised = raised
-        .as_ref()
-        .map_err(|e| anyhow!("watching for signals: {e}"))?;
-    raised.store(false, Ordering::Relaxed);
-    Ok(Arc::clone(raised))
-}
-
-fn watch_for_signals() -> io::Result<Arc<AtomicBool>> {
-    let raised = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // The second one ends at once: the journal holds what is true.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&raised))?;
-        signal_hook::flag::register(signal, Arc::clone(&raised))?;
-    }
-    Ok(raised)
-}
-
 fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Result<End> {
-    let interrupt = interrupt()?;
+    interrupt::watch()?;
     let mut progress = Progress::new(ui);
     let mut run = Run {
         host,
         journal: &mut task.journal,
         ledger: &mut task.ledger,
         settings: task.settings,
-        interrupt: &interrupt,
+        interrupt: interrupt::raised(),
         events: &mut |event| progress.show(&event),
         known: std::mem::take(&mut task.known),
         sessions: std::mem::take(&mut task.sessions),
@@ -329,53 +274,28 @@ fn perform(host: &mut Host, ui: Ui, task: &mut Task, program: &Program) -> Resul
     end
 }
 
-/// A program that goes on where some signers were left, without recording again what those left that run where it leads:
-/// it was recorded before they could start there, and a chain that stays has its file signed on meanwhile.
-pub fn not_recorded_twice(mut program: Program, inventory: &Inventory) -> Program {
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    for lane in &mut program.lanes {
-        let there = |step: &Step| matches!(&step.action, Action::OpenFence { unit } if up(unit));
-        if lane.steps.iter().any(there) {
-            // Nor is it asked again whether what was left stood still: that is over.
-            let over = |step: &Step| {
-                matches!(
-                    step.action,
-                    Action::Record { .. } | Action::CheckHalted { .. }
-                )
-            };
-            lane.steps.retain(|step| !over(step));
-        }
-    }
-    program
-}
+/// What was said before a question or a wait, so that after it only what is new is.
+#[derive(Default)]
+pub struct Shown(Option<Vec<Finding>>);
 
-/// A program that goes on, for a signer that didn't run when it was made and that a boot or another hand started since:
-/// what runs where it is left, or ran when it was stopped, is started where it leads. `fresh` is the same way for a host
-/// on which such units run.
-pub fn started_since(
-    mut program: Program,
-    open: &Journal,
-    inventory: &Inventory,
-    fresh: impl Fn(&BTreeSet<UnitName>) -> Program,
-) -> Program {
-    let steps = program.lanes.iter().flat_map(|l| &l.steps);
-    let stopped = steps.filter_map(|step| match &step.action {
-        Action::Stop { unit } => Some(unit),
-        _ => None,
-    });
-    let ran = |unit: &UnitName| {
-        inventory.signer(unit).is_some_and(Signer::is_up)
-            || open.intended(|a| matches!(a, Action::Stop { unit: stopped } if stopped == unit))
-    };
-    let running = stopped.filter(|unit| ran(unit)).cloned().collect();
-    let start = |step: &Step| matches!(step.action, Action::Start { .. } | Action::Watch { .. });
-    for lane in fresh(&running).lanes {
-        let same = program.lanes.iter_mut().find(|l| l.signer == lane.signer);
-        if let Some(same) = same.filter(|l| !l.steps.iter().any(start)) {
-            same.steps.extend(lane.steps.into_iter().filter(start));
+impl Shown {
+    /// As [`judge`], each finding once. Inputs that changed while nobody looked weren't confirmed by any answer (rule S7).
+    ///
+    /// # Errors
+    /// The blocking findings.
+    pub fn judge(&mut self, ui: Ui, mut findings: Vec<Finding>, what: &str) -> Result<(), Failure> {
+        if let Some(said) = &self.0 {
+            findings.retain(|f| f.blocks() || !said.contains(f));
+            for finding in &mut findings {
+                if finding.code == Code::InputChanged && !finding.blocks() {
+                    finding.severity = Severity::Block;
+                    finding.remedy = "look at the change, and type the command again".into();
+                }
+            }
         }
+        self.0.get_or_insert_default().extend_from_slice(&findings);
+        judge(ui, findings, what)
     }
-    program
 }
 
 /// Refuses where findings block; says the others.

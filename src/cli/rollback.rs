@@ -2,12 +2,14 @@
 
 use clap::Args;
 
+use super::halt;
+use super::operation::{self, Shown};
 use super::watch::Watch;
 use super::way_back::{self, Asks, Way};
-use super::{halt, operation};
 use crate::apply::End;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::interrupt;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId, Verb};
 use crate::peers::{Peer, ask};
@@ -40,29 +42,47 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
         }
     };
     let plan = &undone.plan;
-    let peers = ask(peers, host.clock.now());
-    let way = Way {
+    let (answers, later);
+    answers = ask(peers, host.clock.now());
+    let mut way = Way {
         plan,
         undone: undone.operation,
         resumed,
-        asks: Asks::All(&peers),
+        asks: Asks::All(&answers),
     };
-    let look = way_back::look(host, &way, &history)?;
-    look.judge(ui)?;
+    let still_open = operation::still_open(open);
+    let mut shown = Shown::default();
+    let mut look = way_back::look(host, &way, &history).map_err(&still_open)?;
+    look.judge(ui, &mut shown)?;
     if args.dry_run {
-        let program = way.program(&*host.files, &look.inventory)?;
-        return dry_run::show(ui, Verb::Rollback, plan, &program);
+        let leaving = leaving(plan, &look.inventory, Side::Old);
+        let judged = halt::stands_still(host, ui, &leaving);
+        let halts = halt::as_they_are(host, &leaving);
+        let program = way.program(&*host.files, &look.inventory, &history, &halts)?;
+        return match judged {
+            Ok(()) => dry_run::show(ui, Verb::Rollback, plan, &program),
+            Err(why) => dry_run::refused(ui, &program, why),
+        };
     }
     if !ui.yes && !ui.json {
         ui.note(operation::standing(plan, &look.inventory).trim_end());
     }
     let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
     confirm(host, ui, &history, undone, old)?;
+    if !ui.yes {
+        // The question may have stood there for long.
+        later = ask(peers, host.clock.now());
+        way.asks = Asks::All(&later);
+        look = way_back::look(host, &way, &history).map_err(&still_open)?;
+        look.judge(ui, &mut shown)?;
+    }
     let leaving = leaving(plan, &look.inventory, Side::Old);
-    halt::stands_still(host, ui, &leaving)?;
+    halt::stands_still(host, ui, &leaving).map_err(&still_open)?;
     let halts = halt::as_they_are(host, &leaving);
+    interrupt::none_yet()?;
     let settings = args.watch.settings();
-    let (id, end) = way_back::go(host, ui, &way, &history, look, &halts, settings)?;
+    let (id, end) =
+        way_back::go(host, ui, &way, &history, look, &halts, settings).map_err(&still_open)?;
     if end != End::Done {
         return Err(Failure::half_way(format!(
             "{}the way back isn't complete. `kmsctl status` shows who runs; `kmsctl rollback` goes on, `kmsctl apply` \
@@ -96,12 +116,14 @@ fn confirm(
         ui::count(plan.moves.len(), "signer"),
         plan.request.new_chain
     );
-    // Since the first of the operations that took up one another: what was signed between them counts.
-    let chain = history.taken_up(undone);
-    let first = chain.last().copied().unwrap_or(undone);
-    let signed = super::apply::signed(host, history, first);
+    let mut signed = super::apply::signed(host, history, undone);
     if signed.is_empty() {
-        return ui.confirm(&question);
+        ui.confirm(&question)?;
+        // Whoever answered didn't know of what was signed meanwhile.
+        signed = super::apply::signed(host, history, undone);
+    }
+    if signed.is_empty() {
+        return Ok(());
     }
     ui.note(&format!(
         "The new chain was signed:\n  {}\nThat stays signed: go back only where the new chain was given up.",

@@ -9,6 +9,7 @@ use crate::apply::sessions::Sessions;
 use crate::apply::{End, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::interrupt;
 use crate::journal::store::{History, Opening, Writer};
 use crate::journal::{OperationId, Verb};
 use crate::ledger::Ledger;
@@ -46,7 +47,9 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
         plan: &plan,
         program: &program,
     };
-    let (journal, id) = Writer::open(host, &history, &opening)?;
+    let (journal, id) = Writer::open(host, &history, &opening)
+        .map_err(Failure::from)
+        .map_err(operation::still_open(history.open()))?;
     let task = Task {
         journal,
         id,
@@ -74,6 +77,7 @@ pub fn run(host: &mut Host, ui: Ui, args: &StageArgs) -> Outcome {
 /// Takes away what a failed staging wrote, and says how that went.
 fn take_back(host: &mut Host, ui: Ui, plan: &Plan, id: OperationId, end: &End) -> Failure {
     let why = operation::explain(end);
+    interrupt::forget();
     let taken = History::read(host)
         .map_err(Failure::from)
         .and_then(|history| super::unstage::take_away(host, ui, &history, plan));

@@ -110,9 +110,19 @@ fn notes(
 
 /// A signer that should run and has no unit that does.
 fn dark(inventory: &Inventory, moving: &Move, closed: &BTreeSet<UnitName>) -> Option<String> {
-    let up = |unit: &UnitName| inventory.signer(unit).is_some_and(Signer::is_up);
-    if !moving.start || up(&moving.old) || up(&moving.new) {
+    let units = [&moving.new, &moving.old].map(|unit| inventory.signer(unit));
+    let mut up = units.into_iter().flatten().filter(|s| s.is_up());
+    // Between two of systemd's tries there is no process to sign.
+    let between = up.clone().find(|s| s.unit.run.main_pid == 0);
+    if !moving.start || up.any(|s| s.unit.run.main_pid != 0) {
         return None;
+    }
+    if let Some(signer) = between {
+        let (unit, run) = (&signer.unit.name, &signer.unit.run);
+        return Some(format!(
+            "{} is dark: {unit} is {} ({}), and no process of it runs; see `journalctl -u {unit}`.",
+            moving.signer, run.active, run.sub
+        ));
     }
     let why = match (closed.contains(&moving.old), closed.contains(&moving.new)) {
         (true, true) => "both its units are closed, as in the middle of a switch",

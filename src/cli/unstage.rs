@@ -128,7 +128,9 @@ pub fn take_away(
         plan,
         program: &program,
     };
-    let (journal, id) = Writer::open(host, history, &opening)?;
+    let (journal, id) = Writer::open(host, history, &opening)
+        .map_err(Failure::from)
+        .map_err(operation::still_open(history.open()))?;
     let task = Task {
         journal,
         id,

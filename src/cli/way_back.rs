@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use super::operation::{self, Task};
+use super::operation::{self, Shown, Task};
 use crate::apply::{End, Settings};
 use crate::discover::{self, Versions};
 use crate::exit::Failure;
@@ -24,8 +24,8 @@ use crate::plan::halt::{Halts, guard};
 use crate::plan::program::Program;
 use crate::plan::safety::Side;
 use crate::plan::{Plan, safety, steps};
-use crate::rollback;
 use crate::ui::Ui;
+use crate::{resumed, rollback};
 
 /// Which operation is undone.
 pub struct Way<'a> {
@@ -55,8 +55,8 @@ impl Look {
     ///
     /// # Errors
     /// The blocking findings.
-    pub fn judge(&self, ui: Ui) -> Result<(), Failure> {
-        operation::judge(ui, self.findings.clone(), "the way back is blocked")
+    pub fn judge(&self, ui: Ui, shown: &mut Shown) -> Result<(), Failure> {
+        shown.judge(ui, self.findings.clone(), "the way back is blocked")
     }
 }
 
@@ -97,21 +97,17 @@ pub fn look(host: &mut Host, way: &Way<'_>, history: &History) -> Result<Look, F
 }
 
 impl Way<'_> {
-    /// What is performed.
-    ///
-    /// # Errors
-    /// A fence's drop-in can't be looked at.
-    pub fn program(&self, files: &dyn Files, inventory: &Inventory) -> Result<Program> {
+    fn unguarded(&self, files: &dyn Files, inventory: &Inventory) -> Result<Program> {
         let program = match self.resumed {
             Some(open) => {
                 let program = open.program.clone();
-                operation::started_since(program, open, inventory, |running| {
+                resumed::started_since(program, open, inventory, |running| {
                     steps::back(self.plan, running)
                 })
             }
             None => rollback::program(self.plan, inventory),
         };
-        let mut program = operation::not_recorded_twice(program, inventory);
+        let mut program = resumed::not_recorded_twice(program, inventory);
         let mut gone = BTreeSet::new();
         for path in rollback::fences(self.plan) {
             let entry = files.entry(path.as_path());
@@ -123,6 +119,26 @@ impl Way<'_> {
             }
         }
         rollback::fence_again(&mut program, self.plan, &gone);
+        Ok(program)
+    }
+
+    /// What is performed, with the new signers held to where they are, and the floors taken away that were laid.
+    ///
+    /// # Errors
+    /// A fence's drop-in can't be looked at.
+    pub fn program(
+        &self,
+        files: &dyn Files,
+        inventory: &Inventory,
+        history: &History,
+        halts: &Halts,
+    ) -> Result<Program> {
+        let mut program = self.unguarded(files, inventory)?;
+        guard(&mut program, halts);
+        let undone = history.get(self.undone).into_iter();
+        for operation in undone.flat_map(|undone| history.taken_up(undone)) {
+            floor::withdraw(&mut program, &operation.program);
+        }
         Ok(program)
     }
 }
@@ -141,14 +157,9 @@ pub fn go(
     settings: Settings,
 ) -> Result<(OperationId, End), Failure> {
     let plan = way.plan;
-    let mut program = way.program(&*host.files, &look.inventory)?;
-    guard(&mut program, halts);
-    let undone = history.get(way.undone).into_iter();
-    for operation in undone.flat_map(|undone| history.taken_up(undone)) {
-        floor::withdraw(&mut program, &operation.program);
-    }
-    let (journal, id) = match way.resumed {
-        Some(open) => (Writer::resume(host, open, &program)?, open.operation),
+    let program = way.program(&*host.files, &look.inventory, history, halts)?;
+    let journal = match way.resumed {
+        Some(open) => Writer::resume(host, open, &program).map(|journal| (journal, open.operation)),
         None => {
             let opening = Opening {
                 verb: Verb::Rollback,
@@ -156,9 +167,10 @@ pub fn go(
                 plan,
                 program: &program,
             };
-            Writer::open(host, history, &opening)?
+            Writer::open(host, history, &opening)
         }
     };
+    let (journal, id) = journal.map_err(Failure::from)?;
     let task = Task {
         journal,
         id,

@@ -113,6 +113,9 @@ pub struct Validator {
     pub seconds: u64,
     /// The last block.
     pub until: u64,
+    /// Its chain; all of the signer's where none is named.
+    #[serde(default)]
+    pub chain: Option<String>,
     /// It goes after the last block, and its connection with it; else it stays connected and silent.
     #[serde(default)]
     pub ends: bool,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Ending, FORMAT_VERSION, Journal, OperationId, Record, Verb, line};
 use crate::host::Host;
-use crate::host::memory::Log;
+use crate::host::memory::{Log, Memory};
 use crate::plan::Plan;
 use crate::plan::program::Program;
 
@@ -37,16 +37,24 @@ impl History {
     /// # Errors
     /// A journal that can't be trusted; the message names its file.
     pub fn read(host: &Host) -> Result<History> {
+        History::of(&host.memory)
+    }
+
+    /// The same, of a host that isn't open.
+    ///
+    /// # Errors
+    /// As [`History::read`].
+    pub fn of(memory: &Memory) -> Result<History> {
         let mut journals = Vec::new();
-        for entry in host.memory.list(FOLDER)? {
+        for entry in memory.list(FOLDER)? {
             let Some(operation) = operation(&entry) else {
                 continue;
             };
             let piece = name(operation, "journal");
-            let Some(bytes) = host.memory.read(&piece)? else {
+            let Some(bytes) = memory.read(&piece)? else {
                 continue;
             };
-            let path = host.memory.path(&piece);
+            let path = memory.path(&piece);
             // Nothing was done before the first record was durable.
             if let Some(journal) =
                 Journal::parse(&bytes).with_context(|| path.display().to_string())?
@@ -81,20 +89,24 @@ impl History {
         self.newest().filter(|j| j.ending() == Ending::Open)
     }
 
-    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone. A way back
-    /// that wasn't gone to its end undid nothing.
+    /// The operation that a plain `rollback` undoes: the newest that switched anything, unless it was undone.
     pub fn last_switch(&self) -> Option<&Journal> {
+        self.switches().next()
+    }
+
+    /// The operations that switched anything and weren't undone, newest first. A way back that wasn't gone to its end
+    /// undid nothing.
+    pub fn switches(&self) -> impl Iterator<Item = &Journal> {
         let mut undone = BTreeSet::new();
-        for journal in self.0.iter().rev() {
+        self.0.iter().rev().filter(move |journal| {
             let done = matches!(journal.ending(), Ending::Done { .. });
             // What an undone operation went on from is undone with it.
             if undone.contains(&journal.operation) || (journal.verb == Verb::Rollback && done) {
                 undone.extend(journal.supersedes);
-            } else if journal.verb == Verb::Apply && journal.switched() {
-                return Some(journal);
+                return false;
             }
-        }
-        None
+            journal.verb == Verb::Apply && journal.switched()
+        })
     }
 
     /// An operation and those that it took up, newest first: a way back takes up what it undoes, and who goes on after a

@@ -4,19 +4,22 @@
 //! A chain that goes on while its signers move misses their blocks, and a signer that signed past the halt may have
 //! answered the new chain. Whether a process is `active` or connected proves neither: only its state file does.
 
+mod dialled;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tmkms_core::config::KeyRef;
 use tmkms_core::state::SignState;
+
+use dialled::Dialled;
 
 use super::program::{Action, Program, Step, StepId};
 use super::safety::Side;
 use super::{ChainFile, Plan};
 use crate::finding::{Code, Finding};
-use crate::inventory::{Connection, Inventory, Signer, StateReading};
+use crate::inventory::{Inventory, StateReading};
 use crate::unit::UnitName;
 
 /// tmkms' step of a precommit.
@@ -61,8 +64,8 @@ pub struct Leaving {
     pub files: Vec<ChainFile>,
     /// It was stopped by the operation that is gone on with, and hasn't gone over yet.
     pub stopped: bool,
-    /// Some validator of its config is dialled on a unix socket.
-    unix: bool,
+    /// The validators of its config.
+    dialled: Vec<Dialled>,
 }
 
 /// Where a height may be read once the signer is stopped, and what it must be then.
@@ -124,11 +127,13 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
             Side::New => c.old.clone(),
             Side::Old => c.new.clone(),
         });
+        let left: Vec<ChainFile> = left.collect();
         let signer = inventory.signer(unit);
-        let unix = |s: &Signer| {
-            let mut validators = s.config.view.validators.iter();
-            validators.any(|v| v.addr.value.starts_with("unix:"))
-        };
+        let validators = signer.into_iter().flat_map(|s| &s.config.view.validators);
+        let dialled = validators.map(|v| Dialled {
+            addr: v.addr.value.clone(),
+            left: left.iter().any(|file| file.chain == v.chain_id.value),
+        });
         Leaving {
             signer: moving.signer.clone(),
             unit: unit.clone(),
@@ -136,9 +141,9 @@ pub fn leaving(plan: &Plan, inventory: &Inventory, to: Side) -> Vec<Leaving> {
             pid: signer
                 .filter(|s| s.is_up())
                 .map_or(0, |s| s.unit.run.main_pid),
-            files: left.collect(),
+            dialled: dialled.collect(),
+            files: left,
             stopped: false,
-            unix: signer.is_some_and(unix),
         }
     });
     each.filter(|l| !l.files.is_empty()).collect()
@@ -149,37 +154,6 @@ impl Leaving {
     pub fn counts(&self) -> bool {
         self.pid != 0 || self.stopped
     }
-
-    /// Whether one of these is a validator's: neither the device's connector, which tmkms stays connected to as well, nor
-    /// a unix socket where no validator is dialled on one.
-    pub fn validator_among(&self, connections: &[Connection]) -> bool {
-        connections.iter().any(|connection| match connection {
-            Connection::Unix => self.unix,
-            Connection::Tcp(address) => {
-                let keys = self.files.iter().flat_map(|f| &f.keys);
-                let connectors = keys.filter_map(|key| match key {
-                    KeyRef::Yubihsm { connector, .. } => Some(connector.as_str()),
-                    _ => None,
-                });
-                !connectors.into_iter().any(|c| is_at(c, address))
-            }
-        })
-    }
-}
-
-/// Whether a connector's address (`tcp://127.0.0.1:12345`) is this one. A name is taken for any address with its port.
-fn is_at(connector: &str, address: &std::net::SocketAddr) -> bool {
-    let Some((host, port)) = connector
-        .strip_prefix("tcp://")
-        .and_then(|place| place.rsplit_once(':'))
-    else {
-        return false;
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let same = host
-        .parse::<std::net::IpAddr>()
-        .map_or(true, |ip| ip.to_canonical() == address.ip());
-    same && port.parse() == Ok(address.port())
 }
 
 /// A chain of a signer that signs on.
@@ -324,41 +298,5 @@ mod tests {
             assert_eq!(height.broken_by(&read(h)).is_some(), broken, "{h}");
         }
         assert!(height.broken_by(&StateReading::Missing).is_some());
-    }
-
-    #[test]
-    fn a_connector_is_no_validator() {
-        let connector = |addr: &str| ChainFile {
-            chain: "a-1".into(),
-            state_file: "/s".into(),
-            keys: vec![KeyRef::Yubihsm {
-                serial: None,
-                connector: addr.into(),
-                key: 1,
-            }],
-        };
-        let leaving = |addr: &str| Leaving {
-            signer: "a".into(),
-            unit: "a.service".parse().unwrap_or_else(|e| panic!("{e:?}")),
-            to: Side::New,
-            pid: 1,
-            files: vec![connector(addr)],
-            stopped: false,
-            unix: false,
-        };
-        let tcp = |address: &str| {
-            let address = address.parse().unwrap_or_else(|e| panic!("{e}"));
-            [Connection::Tcp(address)]
-        };
-        let here = leaving("tcp://127.0.0.1:12345");
-        assert!(!here.validator_among(&tcp("127.0.0.1:12345")));
-        assert!(here.validator_among(&tcp("127.0.0.1:12346")));
-        assert!(here.validator_among(&tcp("127.0.0.2:12345")));
-        assert!(!leaving("tcp://localhost:12345").validator_among(&tcp("127.0.0.1:12345")));
-        assert!(!leaving("tcp://[::1]:12345").validator_among(&tcp("[::1]:12345")));
-        assert!(
-            !here.validator_among(&[Connection::Unix]),
-            "no validator is dialled on one"
-        );
     }
 }

@@ -7,26 +7,29 @@ pub mod identity;
 mod keys;
 mod meeting;
 mod places;
+mod processes;
 mod states;
 mod ties;
+mod units;
 mod validators;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tmkms_core::protocol::TmkmsVersion;
 
 pub use binaries::spoken;
 pub use keys::signs;
+pub use processes::processes;
 pub use states::startable;
+pub use units::{needs_reload, shared_configs, unheeded};
 
 use super::decide::Draft;
 use super::{Height, Move, Observed, Plan, Request};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
-use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
+use crate::inventory::{Inventory, Signer, StateReading};
 use crate::ledger::Ledger;
-use crate::paths::ManagedPath;
 use crate::peers::{Here, Peers};
 use crate::unit::UnitName;
 
@@ -100,7 +103,7 @@ pub fn judge(
         ledger,
     };
     let mut findings = draft.findings;
-    findings.extend(units(&case));
+    findings.extend(units::findings(&case));
     findings.extend(shared_keys(inventory));
     findings.extend(against(inventory, ledger, &draft.moves, Side::New));
     findings.extend(identity::findings(inventory, |s| case.moves(s)));
@@ -159,147 +162,6 @@ pub fn judge(
     plan
 }
 
-/// Two units that start tmkms on one config.
-pub fn shared_configs(inventory: &Inventory) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut by_config: BTreeMap<&Path, Vec<&Signer>> = BTreeMap::new();
-    for signer in inventory.current() {
-        let same = by_config.entry(&signer.config.path).or_default();
-        same.push(signer);
-    }
-    for signer in inventory.current() {
-        let unit = &signer.unit;
-        let mut others = by_config[signer.config.path.as_path()].iter();
-        if let Some(other) = others.find(|s| s.unit.name > unit.name) {
-            let message = format!(
-                "both {} and {} start tmkms on this config: two signers of one key",
-                unit.name, other.unit.name
-            );
-            findings.push(
-                Finding::block(Code::ConfigShared, message)
-                    .of(signer.name())
-                    .at(&signer.config.path)
-                    .remedy(format!(
-                        "disable and stop one of {} and {}",
-                        unit.name, other.unit.name
-                    )),
-            );
-        }
-    }
-    findings
-}
-
-/// A unit whose newest text systemd hasn't read.
-pub fn needs_reload(signer: &Signer) -> Option<Finding> {
-    signer.unit.needs_reload.then(|| {
-        Finding::block(
-            Code::NeedsDaemonReload,
-            "systemd runs an older text of this unit than the one on disk",
-        )
-        .of(signer.name())
-        .at(&signer.unit.fragment)
-        .remedy("look at the change, then `systemctl daemon-reload`")
-    })
-}
-
-fn units(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings = shared_configs(case.inventory);
-    findings.extend(unheeded(case.inventory, case.moves));
-    for moving in case.moves {
-        let Some(signer) = case.inventory.signer(&moving.old) else {
-            continue;
-        };
-        let unit = &signer.unit;
-        findings.extend(needs_reload(signer));
-        if unit.closed {
-            let message = format!(
-                "the fence of {} is closed: a switch or a way back was left half-way",
-                unit.name
-            );
-            findings.push(
-                Finding::block(Code::FenceClosed, message)
-                    .of(signer.name())
-                    .at(ManagedPath::fence(&unit.name).as_path())
-                    .remedy("`kmsctl status` says which of its units runs and how to go on"),
-            );
-        }
-        findings.extend(pulled_in(case, signer, moving));
-        let enabled = !unit.links.is_empty() || !unit.pulled_in_by.is_empty();
-        let odd = match (unit.run.is_up(), !enabled) {
-            (false, false) => Some("is enabled and doesn't run: it is moved without being started"),
-            (true, true) => Some("runs and isn't enabled: the new unit won't be enabled either"),
-            _ => None,
-        };
-        if let Some(odd) = odd {
-            let message = format!("{} {odd}", unit.name);
-            let remedy = "start, stop, enable or disable it first if that isn't what you want";
-            findings.push(
-                Finding::warn(Code::RunStateOdd, message)
-                    .of(signer.name())
-                    .remedy(remedy),
-            );
-        }
-    }
-    findings
-}
-
-/// Units that may start although their fence's marker is there. Staging lets systemd heed it, and a signer that runs
-/// would stay dark after a crash.
-pub fn unheeded(inventory: &Inventory, moves: &[Move]) -> Vec<Finding> {
-    let signers = inventory.signers.iter().filter(|s| s.unit.unheeded);
-    signers
-        .map(|signer| {
-            let unit = &signer.unit.name;
-            let message = format!(
-                "the marker of {unit}'s fence is there, and systemd doesn't heed it: {unit} isn't closed, and may start"
-            );
-            let new = match moves.iter().any(|m| &m.old == unit) {
-                true => Finding::block,
-                false => Finding::warn,
-            };
-            let remedy = format!(
-                "`systemctl daemon-reload` where {} is there and should count; else take the marker away",
-                ManagedPath::drop_in(unit)
-            );
-            new(Code::FenceUnheeded, message)
-                .of(signer.name())
-                .at(ManagedPath::fence(unit).as_path())
-                .remedy(remedy)
-        })
-        .collect()
-}
-
-/// What wants the old unit by a text or a link that isn't kmsctl's to change.
-fn pulled_in(case: &Case<'_>, signer: &Signer, moving: &Move) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let (old, new) = (&moving.old, &moving.new);
-    for pull in &signer.unit.pulled_in_by {
-        let by = &pull.by;
-        // One that moves as well names the new unit from then on.
-        let is = |unit: &UnitName| {
-            unit.as_str() == by || unit.template().is_some_and(|t| t.as_str() == by)
-        };
-        if case.moves.iter().any(|m| is(&m.old)) {
-            continue;
-        }
-        let needs = match pull.needs {
-            true => format!(", and {by} stops with it and won't start again while it needs it"),
-            false => String::new(),
-        };
-        let message = format!(
-            "{by} pulls {old} in by a text or a link that kmsctl doesn't change; the new unit gets a link of its own, \
-             and at each boot the closed one fails aloud{needs}"
-        );
-        findings.push(
-            Finding::warn(Code::EnablementOdd, message)
-                .of(signer.name())
-                .at(pull.at.as_deref().unwrap_or(&signer.unit.fragment))
-                .remedy(format!("after the switch let {by} name {new} instead")),
-        );
-    }
-    findings
-}
-
 /// Which of a plan's units are to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -314,13 +176,6 @@ pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Sid
     findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
     findings.extend(processes(inventory));
     findings.extend(inventory.problems.iter().cloned());
-    findings
-}
-
-/// Processes that sign and aren't what is judged.
-pub fn processes(inventory: &Inventory) -> Vec<Finding> {
-    let mut findings = strays(inventory);
-    findings.extend(on_other_configs(inventory));
     findings
 }
 
@@ -341,80 +196,6 @@ pub fn known(inventory: &Inventory, moves: &[Move]) -> BTreeMap<UnitName, PathBu
         .current()
         .map(|s| (s.unit.name.clone(), s.config.path.clone()));
     planned.chain(current).collect()
-}
-
-/// Rule S4: every signing process is the main process of a known unit.
-fn strays(inventory: &Inventory) -> Vec<Finding> {
-    let known = |process: &SignerProcess| {
-        let unit = process.unit.as_ref().and_then(|u| u.parse().ok());
-        let signer = unit.and_then(|unit| inventory.signer(&unit));
-        signer.is_some_and(|s| process.is_main(&s.unit.run, &s.config.real(), &inventory.processes))
-    };
-    let strays = inventory.processes.iter().filter(|p| !known(p));
-    strays
-        .map(|process| {
-            let config = match &process.config {
-                Some(path) => format!("on {}", path.display()),
-                None => "on a config that can't be read".to_owned(),
-            };
-            let unit = match &process.unit {
-                Some(unit) => format!("in {unit}, which is no signer's unit known here"),
-                None => "outside systemd".to_owned(),
-            };
-            Finding::block(
-                Code::StrayProcess,
-                format!(
-                    "process {} runs tmkms {config}, {unit}: it may sign with a key that moves",
-                    process.pid
-                ),
-            )
-            .remedy(format!(
-                "end it (`kill {}`) or run it from a unit of its own",
-                process.pid
-            ))
-        })
-        .collect()
-}
-
-/// Signers whose process signs by another config than the one that is judged and moved: its chains, state files and keys
-/// are others.
-fn on_other_configs(inventory: &Inventory) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let processes = inventory.processes.iter().map(|p| (p.pid, p));
-    let processes: BTreeMap<u32, &SignerProcess> = processes.collect();
-    for signer in inventory.signers.iter().filter(|s| s.is_up()) {
-        let (unit, config) = (&signer.unit.name, signer.config.real());
-        let process = processes.get(&signer.unit.run.main_pid);
-        let Some(process) = process.filter(|p| p.unit.as_deref() == Some(unit.as_str())) else {
-            continue;
-        };
-        let (runs, remedy) = match &process.config {
-            Some(runs) if *runs == config => continue,
-            Some(runs) => (
-                format!("on {}", runs.display()),
-                format!(
-                    "`systemctl restart {unit}` at a quiet moment if the unit is right, else put the unit or the file \
-                     that it reads its variables from back"
-                ),
-            ),
-            None => (
-                "on a config that can't be read".to_owned(),
-                "run kmsctl as root, who can read it".to_owned(),
-            ),
-        };
-        let message = format!(
-            "process {} of {unit} runs tmkms {runs}, and a start now would take {}: what it signs isn't what is judged",
-            process.pid,
-            config.display()
-        );
-        findings.push(
-            Finding::block(Code::ProcessDiffers, message)
-                .of(signer.name())
-                .at(&signer.unit.fragment)
-                .remedy(remedy),
-        );
-    }
-    findings
 }
 
 /// Signers whose height of the moving chain is further from the highest than the spread allows.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::progress::doing;
 use super::{FORMAT_VERSION, Ui, line};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::journal::Verb;
 use crate::plan::Plan;
 use crate::plan::program::Program;
@@ -34,6 +34,21 @@ pub fn show(ui: Ui, verb: Verb, plan: &Plan, program: &Program) -> Outcome {
         })?;
         return Ok(Exit::Done);
     }
+    ui.out(&text(program))?;
+    ui.note("Nothing was done.");
+    Ok(Exit::Done)
+}
+
+/// Shows a program that wouldn't be performed now, and why; a program that reads gets the reason alone.
+pub fn refused(ui: Ui, program: &Program, why: Failure) -> Outcome {
+    if !ui.json {
+        ui.out(&text(program))?;
+        ui.note("Nothing was done, and now it would be refused:");
+    }
+    Err(why)
+}
+
+fn text(program: &Program) -> String {
     let mut out = String::new();
     for step in program.steps() {
         let doing = doing(&step.action);
@@ -42,7 +57,5 @@ pub fn show(ui: Ui, verb: Verb, plan: &Plan, program: &Program) -> Outcome {
             format_args!("{}: {doing}: {}", step.id, step.because),
         );
     }
-    ui.out(&out)?;
-    ui.note("Nothing was done.");
-    Ok(Exit::Done)
+    out
 }

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::Loss;
 use fate::{Dice, Fate, OtherHand};
+use kmsctl::exit::Exit;
 use night::{Night, Said};
 use state::State;
 
@@ -94,6 +95,11 @@ fn one_death(verb: &str, night: &Night) {
         night.power_cut(Loss::Everything, true);
         night.sound(&at);
         night.stands(*to_new, &format!("{at}, and dark at the end"));
+        if !*to_new {
+            // Taken back, it can be tried again, and its floors are laid again.
+            night.world.state.borrow_mut().fate.new_chain_lives = true;
+            night.ends(true, &format!("{at}, and another try"));
+        }
     });
 }
 
@@ -110,6 +116,47 @@ fn rollback_dies_once_anywhere() {
     night.floors = true;
     night.ends(true, "apply");
     one_death("rollback", &night);
+}
+
+/// A full disk, or a bus that dies, at any instant of going on or of going back: the operation stays open, and the exit
+/// code says so.
+#[test]
+fn who_can_t_go_on_is_half_way() {
+    let interrupted = (0..).step_by(10).find_map(|n| {
+        let night = Night::planned(Fate::kind(7));
+        night.world.state.borrow_mut().fate.dies_in = Some(n);
+        night.kmsctl("apply");
+        night.finish_jobs();
+        let touched = night.world.state.borrow().running.len() < fleet::SIGNERS - 1;
+        (touched && night.is_half_way()).then(|| night.world.state.borrow().clone())
+    });
+    let interrupted = interrupted.unwrap();
+    for verb in ["apply", "rollback"] {
+        for n in 0.. {
+            let at = format!("{verb}, and change {n} fails");
+            let night = Night::of(interrupted.clone());
+            {
+                let fate = &mut night.world.state.borrow_mut().fate;
+                (fate.dies_in, fate.fails_in) = (None, Some(n));
+                fate.new_chain_lives = false;
+            }
+            let said = night.kmsctl(verb);
+            night.sound(&at);
+            if night.world.state.borrow().fate.fails_in.is_some() {
+                assert!(matches!(said, Said::Done), "{at}: {said:?}");
+                break;
+            }
+            if let Said::Failed(failure) = said {
+                let half_way = match failure.exit {
+                    Exit::HalfWay => true,
+                    // What goes back by itself has ended.
+                    Exit::TakenBack => !night.is_half_way(),
+                    _ => false,
+                };
+                assert!(half_way, "{at}: {failure:?}");
+            }
+        }
+    }
 }
 
 /// What a seed makes of a night: verbs that are disturbed in every way at once, one after another, and then an end.

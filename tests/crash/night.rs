@@ -1,9 +1,11 @@
 //! A night: kmsctl's verbs run on the world, deaths, boots, and the ends that are promised.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use kmsctl::cli::{self, plan};
 use kmsctl::exit::{Exit, Failure};
+use kmsctl::floor::Floor;
 use kmsctl::host::{Entry, Host, Job};
 use kmsctl::journal::store::History;
 use kmsctl::paths::ManagedPath;
@@ -142,6 +144,15 @@ impl Night {
         }
     }
 
+    /// Whether an operation is open that touched signers.
+    pub fn is_half_way(&self) -> bool {
+        let host = self.open();
+        let history = History::read(&host).unwrap();
+        drop(host);
+        self.world.process_ends();
+        history.open().is_some_and(|j| j.switched())
+    }
+
     /// systemd does what it was asked for before the process died.
     pub fn finish_jobs(&self) {
         drop(self.open());
@@ -184,6 +195,9 @@ impl Night {
         if !self.world.state.borrow().witness.lost {
             assert_eq!(went, Ok(()), "{at}");
             self.all_on(to_new, at);
+            if !to_new {
+                self.has_no_floors(at);
+            }
             // What a boot started is moved, and not left stopped.
             assert!(!ran || self.not_running_runs(), "{at}: it ran before");
         }
@@ -238,6 +252,20 @@ impl Night {
         self.world.process_ends();
         assert_eq!(open, None, "{at}: an operation is open");
         self.stands(new, at);
+    }
+
+    /// What kmsctl laid and tmkms never signed on is gone.
+    #[track_caller]
+    fn has_no_floors(&self, at: &str) {
+        let floor = Floor::below(Path::new("/"), FIRST.parse().unwrap()).bytes();
+        let state = self.world.state.borrow();
+        let folder = Path::new("/var/lib/tmkms");
+        // What a death left there under another name is nobody's state file.
+        let names = state.disk.list(folder).unwrap();
+        for name in names.iter().filter(|name| !name.starts_with('.')) {
+            let left = state.disk.read(&folder.join(name)).unwrap();
+            assert!(*left != *floor, "{at}: {name} is a floor still");
+        }
     }
 
     /// Who runs, who is closed, what is enabled.

@@ -6,6 +6,8 @@ pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
 pub mod secrets;
+pub mod signalled;
+pub mod terminal;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -13,9 +13,11 @@ use crate::cli::{operation, way_back};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::StateReading;
 use crate::journal::store::History;
 use crate::journal::{Journal, OperationId};
+use crate::ledger::Ledger;
 use crate::paths::ManagedPath;
 use crate::plan::Plan;
 use crate::plan::halt::{Halts, leaving};
@@ -133,12 +135,14 @@ fn only_new_ones_failed(journal: &Journal, end: &End) -> bool {
 /// The new signers whose state has advanced since their start, in sentences. A chain that keeps its id or isn't moved goes
 /// on in its one file whichever unit signs it: nothing of it is given up on the way back.
 ///
-/// Where a file stood before is known from all earlier journals, and from what this operation recorded when it stopped
-/// the old signers. A file that can't be read may have advanced.
-pub fn signed(host: &Host, history: &History, journal: &Journal) -> Vec<String> {
-    let before = signing::before_it(history, journal);
+/// Their start is the one by the first of the operations that took up one another: what was signed between them counts.
+/// A file that can't be read may have advanced.
+pub fn signed(host: &Host, history: &History, newest: &Journal) -> Vec<String> {
+    let mut operations = history.taken_up(newest);
+    operations.reverse();
+    let before = Ledger::before(&history.0, &operations);
     let mut found = Vec::new();
-    for moving in &journal.plan.moves {
+    for moving in &newest.plan.moves {
         let new = moving.chains.iter().filter(|c| c.old.chain != c.new.chain);
         for file in new.map(|c| &c.new) {
             let path = &file.state_file;
@@ -178,6 +182,7 @@ fn take_back(
 ) -> Outcome {
     let plan = &journal.plan;
     ui.note("A new signer didn't come up, and none has signed: everything goes back.");
+    interrupt::forget();
     let way = way_back::Way {
         plan,
         undone: journal.operation,
@@ -186,7 +191,7 @@ fn take_back(
     };
     let settings = args.watch.settings();
     let back = way_back::look(host, &way, history).and_then(|look| {
-        look.judge(ui)?;
+        look.judge(ui, &mut operation::Shown::default())?;
         way_back::go(host, ui, &way, history, look, halts, settings)
     });
     let (id, trouble) = match back {

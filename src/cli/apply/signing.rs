@@ -1,5 +1,6 @@
 //! Whether the new signers sign. A running process proves nothing and a connection neither: a state file that goes on does.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,41 +9,19 @@ use tmkms_core::state::SignState;
 use crate::discover;
 use crate::exit::Failure;
 use crate::host::Host;
+use crate::interrupt;
 use crate::inventory::StateReading;
+use crate::journal::Journal;
 use crate::journal::store::History;
-use crate::journal::{Journal, Record};
 use crate::kms::tmkms::last_words;
 use crate::ledger::Ledger;
 use crate::plan::program::Action;
 use crate::plan::{ChainFile, Move};
 use crate::ui::{self, Ui, events};
+use crate::unit::UnitName;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// How far each state file was before an operation's starts: by all earlier journals, and by what the operation recorded
-/// when it stopped the old signers.
-pub fn before_it(history: &History, journal: &Journal) -> Ledger {
-    let earlier = history.0.iter().filter(|j| j.operation < journal.operation);
-    let mut before = Ledger::of(earlier);
-    for record in &journal.records {
-        if let Record::State {
-            state_file,
-            state,
-            bytes: Some(_),
-            ..
-        } = record
-        {
-            before.saw(state_file, *state);
-        }
-    }
-    for step in journal.program.steps() {
-        if let Action::LayFloor { floor, .. } = &step.action {
-            before.saw(floor.path(), floor.state());
-        }
-    }
-    before
-}
 
 /// What isn't seen signing yet.
 struct Silent<'a> {
@@ -62,7 +41,7 @@ pub fn wait(
     journal: &Journal,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let before = before_it(history, journal);
+    let before = Ledger::before(&history.0, &[journal]);
     let started = |moving: &&Move| {
         let start = |a: &Action| matches!(a, Action::Start { unit } if *unit == moving.new);
         journal.program.steps().any(|step| start(&step.action))
@@ -81,7 +60,9 @@ pub fn wait(
         limit.as_secs(),
         ui::count(silent.len(), "chain")
     ));
+    interrupt::watch()?;
     let begun = host.clock.elapsed();
+    let mut told = LastWords::default();
     loop {
         silent.retain(|waits| {
             let reading = discover::state(&*host.files, &waits.file.state_file);
@@ -96,20 +77,71 @@ pub fn wait(
         if silent.is_empty() {
             return Ok(());
         }
-        if host.clock.elapsed() - begun >= limit {
-            return Err(not_signing(host, journal, &silent, limit));
+        let waited = host.clock.elapsed() - begun;
+        let over = match (interrupt::is_raised(), waited >= limit) {
+            (true, _) => Some(Over::Interrupted(waited)),
+            (false, true) => Some(Over::Late(limit)),
+            (false, false) => None,
+        };
+        if let Some(over) = over {
+            return Err(not_signing(host, journal, &silent, over));
         }
-        host.clock.sleep(EVERY.min(limit))?;
+        for ended in ended(host, &silent) {
+            if let Some(words) = told.once(host, &ended.unit, journal) {
+                let Ended { unit, state } = ended;
+                ui.note(&format!("{unit} is {state}, and signs nothing{words}"));
+            }
+        }
+        interrupt::pause(&*host.clock, EVERY.min(limit))?;
     }
 }
 
-fn not_signing(
-    host: &mut Host,
-    journal: &Journal,
-    silent: &[Silent<'_>],
-    limit: Duration,
-) -> Failure {
-    let mut text = String::new();
+/// Why nobody waits any longer, and after how long.
+enum Over {
+    Late(Duration),
+    Interrupted(Duration),
+}
+
+/// The units whose last words were said: asking is a program of its own.
+#[derive(Default)]
+struct LastWords(BTreeSet<UnitName>);
+
+impl LastWords {
+    fn once(&mut self, host: &mut Host, unit: &UnitName, journal: &Journal) -> Option<String> {
+        let first = self.0.insert(unit.clone());
+        first.then(|| last_words::of(host, unit, journal.opened_at))
+    }
+}
+
+/// A unit that doesn't run.
+struct Ended {
+    unit: UnitName,
+    state: String,
+}
+
+/// The awaited units that don't run; none where systemd can't be asked, since nothing follows from it.
+fn ended(host: &mut Host, silent: &[Silent<'_>]) -> Vec<Ended> {
+    let units: BTreeSet<&UnitName> = silent.iter().map(|s| &s.moving.new).collect();
+    let units: Vec<UnitName> = units.into_iter().cloned().collect();
+    let states = host.services.activities(&units).unwrap_or_default();
+    let ended = units.into_iter().zip(states).filter(|(_, now)| !now.runs());
+    ended
+        .map(|(unit, now)| Ended {
+            unit,
+            state: format!("{} ({})", now.active, now.sub),
+        })
+        .collect()
+}
+
+fn not_signing(host: &mut Host, journal: &Journal, silent: &[Silent<'_>], over: Over) -> Failure {
+    let (waited, mut text) = match over {
+        Over::Late(limit) => (limit, String::new()),
+        Over::Interrupted(waited) => (
+            waited,
+            "interrupted while waiting for signatures:\n".to_owned(),
+        ),
+    };
+    let mut last_words = LastWords::default();
     for waits in silent {
         let path: &PathBuf = &waits.file.state_file;
         let at = match discover::state(&*host.files, path) {
@@ -118,15 +150,16 @@ fn not_signing(
             StateReading::Link => "a link".to_owned(),
             StateReading::Unreadable(why) => why,
         };
-        let words = last_words::of(host, &waits.moving.new, journal.opened_at);
+        let words = last_words.once(host, &waits.moving.new, journal);
         ui::line(
             &mut text,
             format_args!(
-                "{}: not seen signing {} in {} s; {} is {at}{words}",
+                "{}: not seen signing {} in {} s; {} is {at}{}",
                 waits.moving.signer,
                 waits.file.chain,
-                limit.as_secs(),
-                path.display()
+                waited.as_secs(),
+                path.display(),
+                words.unwrap_or_default()
             ),
         );
     }
