@@ -27,6 +27,9 @@ pub struct Signer {
     pub home: PathBuf,
     pub user: User,
     pub binary: PathBuf,
+    /// Every place that the binary and the password file are reached through, links followed: a sandbox that hides one of
+    /// them hides the file.
+    pub passed: Vec<PathBuf>,
     pub names: Names,
     pub provider: Provider,
 }
@@ -192,24 +195,18 @@ impl Signer {
         &self.names.unit
     }
 
-    /// Whether something that the signer reads lies below a folder.
+    /// Whether something that the signer reads lies below a folder, or is reached through it.
     pub fn uses(&self, folder: &str) -> bool {
         let names = &self.names;
-        let password = match &self.provider {
-            Provider::Yubihsm(device) => Some(device.password_file.as_path()),
-            Provider::Softsign => None,
-        };
-        let paths: [&Path; 6] = [
+        let paths: [&Path; 5] = [
             &self.home,
-            &self.binary,
             names.config.as_path(),
             names.key.as_path(),
             names.connection.as_path(),
             names.state.as_path(),
         ];
-        paths
-            .into_iter()
-            .chain(password)
-            .any(|p| p.starts_with(folder))
+        let passed = self.passed.iter().map(PathBuf::as_path);
+        let mut paths = paths.into_iter().chain(passed);
+        paths.any(|path| path.starts_with(folder))
     }
 }

@@ -27,7 +27,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::host::files::Tree;
 use crate::init::names::{self, Given};
-use crate::init::{Address, Format, KeysShown, Signer};
+use crate::init::{Address, Format, KeysShown, Provider, Signer};
 use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
@@ -223,12 +223,19 @@ fn signer(
             names.unit
         )));
     }
+    let binary = place::binary(host, files, args.binary.as_deref(), &user)?;
+    let provider = keys::provider(files, args)?;
+    let mut passed = place::passed(files, &binary)?;
+    if let Provider::Yubihsm(device) = &provider {
+        passed.extend(place::passed(files, &device.password_file)?);
+    }
     Ok(Signer {
         keys_shown: keys_shown(args)?,
         addr: given(&args.validator, "--validator")?.clone(),
         protocol: args.protocol,
-        binary: place::binary(host, files, args.binary.as_deref(), &user)?,
-        provider: keys::provider(files, args)?,
+        binary,
+        passed,
+        provider,
         chain,
         home,
         user,

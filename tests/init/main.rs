@@ -6,6 +6,7 @@
 mod asked;
 mod key;
 mod refused;
+mod sandbox;
 mod secret;
 #[path = "../support/mod.rs"]
 mod support;

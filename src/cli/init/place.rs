@@ -1,5 +1,6 @@
 //! Where a new signer's files go: that nothing stands there, and that its user gets there.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -52,7 +53,9 @@ pub fn binary(
                 PathBuf::from("/usr/bin/tmkms"),
                 user.home.join(".cargo/bin/tmkms"),
             ];
-            let there = |path: &&PathBuf| matches!(files.entry(path), Ok(Some(Entry::File(_))));
+            let there = |path: &&PathBuf| {
+                matches!(files.entry(path), Ok(Some(Entry::File(_) | Entry::Link(_))))
+            };
             usual.iter().find(there).cloned().ok_or_else(|| {
                 Failure::refused(format!(
                     "there is no tmkms at {}, {} or {}: install it, or name it with --binary",
@@ -72,6 +75,45 @@ pub fn binary(
         )));
     }
     Ok(found)
+}
+
+/// Every place on the way to a file, links in its folders and its own followed, beginning with what is written.
+///
+/// # Errors
+/// The way leads to nothing, or in a circle.
+pub fn passed(files: &Tree, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut passed = Vec::new();
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    let mut rest: Vec<OsString> = path.iter().rev().map(OsString::from).collect();
+    let astray = |at: &Path| {
+        Failure::refused(format!(
+            "{}: it leads to {}, where nothing is",
+            path.display(),
+            at.display()
+        ))
+    };
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(name);
+        passed.push(at.clone());
+        let there = files
+            .entry(&at)
+            .with_context(|| format!("looking at {}", at.display()))?;
+        match there {
+            // As many as the kernel follows.
+            Some(Entry::Link(target)) if links < 40 => {
+                links += 1;
+                at.pop();
+                rest.extend(target.iter().rev().map(OsString::from));
+            }
+            None | Some(Entry::Link(_)) => return Err(astray(&at)),
+            Some(_) => {}
+        }
+    }
+    Ok(passed)
 }
 
 /// The folders to make, with the signer's own closed to all others.
