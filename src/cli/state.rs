@@ -151,8 +151,8 @@ fn convert(
         mode: 0o600,
         ..owner
     };
-    let _stays = files
-        .create_file(&new, text.as_bytes(), is)
+    files
+        .create_one_file(&new, text.as_bytes(), is)
         .with_context(|| format!("writing {new}"))?;
     ui.note(&format!(
         "Written from {} ({}), which stays as it is and must never be signed from again: from now on one of the two goes on.",

@@ -173,8 +173,8 @@ fn set(files: &Tree, ui: Ui, args: &ValidatorArgs, found: &Found) -> Result<Repo
         let Ok(Some(Entry::File(is))) = files.entry(&found.path) else {
             return Err(found.refused("it is no regular file any more"));
         };
-        let _stays = files
-            .create_file(&found.backup, found.text.as_bytes(), is)
+        files
+            .create_one_file(&found.backup, found.text.as_bytes(), is)
             .with_context(|| format!("writing {}", found.backup))?;
     }
     replace(files, found, &new)?;

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod asked;
+#[cfg(feature = "failpoints")]
+mod interrupted;
 mod key;
 mod refused;
 mod sandbox;
@@ -65,12 +67,17 @@ impl Init {
         self
     }
 
-    fn run(&self, host: &Host) -> Said {
+    fn words(&self) -> Vec<String> {
         let mut words = vec!["init".to_owned(), "--yes".to_owned()];
         for (flag, value) in &self.0 {
             words.push(format!("--{flag}"));
             words.extend(value.clone());
         }
+        words
+    }
+
+    fn run(&self, host: &Host) -> Said {
+        let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         host.kmsctl(&words)
     }
