@@ -125,7 +125,7 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     operation::none_open(history.open())?;
     let mut inventory = discover::inventory(host, Versions::Skip)?;
     let signer = signer(host, files, &args, &inventory)?;
-    let mut plan = place::folders(files, &signer, args.name.is_some())?;
+    let mut plan = place::folders(host, files, &signer, args.name.is_some())?;
     place::is_free(host, files, &signer)?;
     let config = render::signer::config(&signer)?;
     let unit = render::signer::unit(&signer)?;

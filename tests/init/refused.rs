@@ -428,3 +428,95 @@ fn an_init_that_was_cut_short_says_what_to_remove() {
         }
     }
 }
+
+#[test]
+fn a_folder_that_others_may_change_is_no_home() {
+    let mode = |host: &Host, path: &str, mode: u32| {
+        fs::create_dir_all(host.path(path)).unwrap();
+        fs::set_permissions(host.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let init = Init::haqq().with(&[("home", "/srv/kms")]);
+    for (folder, bits, words) in [
+        (
+            "srv/kms",
+            0o777,
+            "/srv/kms: everybody may change this folder (0777",
+        ),
+        (
+            "srv/kms",
+            0o1777,
+            "`chmod o-w /srv/kms`, or name another place",
+        ),
+        ("srv", 0o777, "/srv: everybody may change this folder (0777"),
+    ] {
+        let host = host("haqq_11235-1");
+        mode(&host, "srv/kms", 0o700);
+        mode(&host, folder, bits);
+        refused(
+            &host,
+            &init,
+            3,
+            &[words, "another key or an older state file"],
+        );
+        mode(&host, folder, 0o755);
+        init.run(&host).exits(0);
+    }
+    // Below a folder such as /tmp nobody moves what is another's.
+    let host = host("haqq_11235-1");
+    mode(&host, "srv/kms", 0o700);
+    mode(&host, "srv", 0o1777);
+    init.run(&host).exits(0);
+    // Of a fleet as well.
+    let host = super::host("haqq_11235-1");
+    host.write("srv/kms/other", "");
+    mode(&host, "srv/kms", 0o757);
+    refused(
+        &host,
+        &init.clone().with(&[("name", "01")]),
+        3,
+        &["everybody may change"],
+    );
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for (folder, owner, group, bits, words) in [
+        (
+            "srv/kms",
+            Some(4000),
+            None,
+            0o700,
+            &[
+                "/srv/kms: 4000 may change this folder (0700 4000:",
+                "`chown root /srv/kms`",
+            ][..],
+        ),
+        (
+            "srv",
+            Some(4000),
+            None,
+            0o755,
+            &["/srv: 4000 may change", "name another place, or the --user"],
+        ),
+        (
+            "srv/kms",
+            None,
+            Some(4000),
+            0o770,
+            &[
+                "/srv/kms: the group 4000 may change",
+                "`chmod g-w /srv/kms`",
+            ],
+        ),
+    ] {
+        let host = super::host("haqq_11235-1");
+        mode(&host, "srv/kms", 0o700);
+        std::os::unix::fs::chown(host.path(folder), owner, group).unwrap();
+        mode(&host, folder, bits);
+        refused(&host, &init, 3, words);
+    }
+    // Its user's own.
+    let host = super::host("haqq_11235-1");
+    mode(&host, "srv/kms", 0o770);
+    std::os::unix::fs::chown(host.path("srv/kms"), Some(2000), Some(2000)).unwrap();
+    init.with(&[("user", "tmkms")]).run(&host).exits(0);
+}

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tmkms_core::config::KeyType;
 
 use super::write::Plan;
-use crate::accounts::User;
+use crate::accounts::{Accounts, User};
 use crate::exit::Failure;
 use crate::host::files::{Tree, unfinished};
 use crate::host::{Entry, Files, Host};
@@ -117,7 +117,12 @@ pub fn passed(files: &Tree, path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The folders to make, with the signer's own closed to all others.
-pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Failure> {
+pub fn folders(
+    host: &Host,
+    files: &Tree,
+    signer: &Signer,
+    in_fleet: bool,
+) -> Result<Plan, Failure> {
     let home = &signer.home;
     let own = FileFacts {
         uid: signer.user.uid,
@@ -156,6 +161,7 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
                             real.display()
                         )));
                     }
+                    nobody_else_writes(host, files, signer, at)?;
                     break;
                 }
                 None => missing.push(at),
@@ -201,6 +207,59 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
         )));
     }
     Ok(plan)
+}
+
+/// Refuses a folder that others than root and the signer's user may change, or one above it: they could put another state
+/// or key in the signer's place.
+fn nobody_else_writes(
+    host: &Host,
+    files: &Tree,
+    signer: &Signer,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let user = &signer.user;
+    let accounts = Accounts::read(files);
+    // Who rehearses in a folder owns it, whatever the host's own accounts are.
+    let rehearses = |uid: u32| host.modelled && uid == rustix::process::geteuid().as_raw();
+    for at in folder.ancestors().filter(|at| at.parent().is_some()) {
+        let Some(Entry::Folder(is)) = files
+            .entry(at)
+            .with_context(|| format!("looking at {}", at.display()))?
+        else {
+            continue;
+        };
+        // What stands in a folder such as /tmp can be moved by its owner alone.
+        let sticky = is.mode & 0o1000 != 0 && at != folder;
+        let path = at.to_string_lossy();
+        let word = shlex::try_quote(&path).unwrap_or_default();
+        let (who, remedy) = if is.uid != 0 && is.uid != user.uid && !rehearses(is.uid) {
+            let owner = accounts.user(is.uid);
+            (owner, format!("chown {} {word}", user.name))
+        } else if is.mode & 0o002 != 0 && !sticky {
+            ("everybody".to_owned(), format!("chmod o-w {word}"))
+        } else if is.mode & 0o020 == 0 || sticky {
+            continue;
+        } else if files.acl(at).ok().flatten().is_some() {
+            let others = "others, by its access control list,".to_owned();
+            (others, format!("setfacl -b {word} && chmod g-w {word}"))
+        } else if is.gid != 0 && is.gid != user.gid {
+            let group = format!("the group {}", accounts.group_name(is.gid));
+            (group, format!("chmod g-w {word}"))
+        } else {
+            continue;
+        };
+        // What is above may be as it is for a reason.
+        let remedy = match at == folder {
+            true => format!("`{remedy}`, or name another place"),
+            false => "name another place, or the --user whose it is".to_owned(),
+        };
+        return Err(Failure::refused(format!(
+            "{path}: {who} may change this folder ({}), and could put another key or an older state file in the signer's \
+             place: {remedy}",
+            accounts.shown(&is)
+        )));
+    }
+    Ok(())
 }
 
 /// Where the unit goes.
