@@ -304,8 +304,8 @@ pub fn is_free(host: &mut Host, files: &Tree, signer: &Signer) -> Result<(), Fai
     Ok(())
 }
 
-/// What to take away after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
-/// nobody's yet. Empty where there is a unit, or none of them.
+/// What to do after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
+/// nobody's yet, and with it the signer is whole. Empty where the unit is another's, or none of the files is there.
 fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
     let entry = |path: &Path| {
         files
@@ -313,10 +313,20 @@ fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
             .with_context(|| format!("looking at {}", path.display()))
     };
     let unit = unit_path(signer)?;
-    if entry(unit.as_path())?.is_some() {
-        return Ok(String::new());
-    }
     let names = &signer.names;
+    if entry(unit.as_path())?.is_some() {
+        let text = files.read(unit.as_path()).unwrap_or_default();
+        let starts = format!(" start -c {}\n", names.config);
+        let ours = String::from_utf8_lossy(&text).contains(&starts);
+        return Ok(match ours {
+            false => String::new(),
+            true => format!(
+                ". {unit} starts tmkms on {}: an earlier init wrote this signer whole. Let systemd read it (`systemctl \
+                 daemon-reload`), and go on with it: a second one of this key would sign beside it",
+                names.config
+            ),
+        });
+    }
     let word = |path: &Path| {
         let path = path.to_string_lossy();
         shlex::try_quote(&path).unwrap_or_default().into_owned()
