@@ -140,7 +140,14 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
         connection: keys.connection.public_key(),
     };
     let ledger = Ledger::of(&history.0);
-    keys::sign_nowhere_else(&inventory, &ledger, &signer, public.consensus)?;
+    keys::sign_nowhere_else(
+        &inventory,
+        &ledger,
+        &signer,
+        public.consensus,
+        args.generate,
+        &mut warnings,
+    )?;
     let state = last_signed::state(host, files, &args, &signer, public.consensus, &mut warnings)?;
 
     plan.secret(&signer.names.connection, keys.connection.to_base64());

@@ -59,8 +59,10 @@ fn fleet() -> Host {
         "data_tmkms/tmkms/kms/password",
         "made-up-for-a-played-device\n",
     );
-    for signer in ["01", "02", "03"] {
+    for (n, signer) in [(1, "01"), (2, "02"), (3, "03")] {
         softsign(&host, signer, &format!("/keys/{signer}"), "base64");
+        let key = tmkms_core::SecretKey::from_seed(&[n; 32]).to_base64();
+        host.write(&format!("keys/{signer}"), &key);
     }
     host
 }
