@@ -125,7 +125,8 @@ impl FromStr for Address {
             Some(_) => return Err(wrong("has a peer id that isn't 40 hex digits")),
         };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
-        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || !port.parse::<u16>().is_ok_and(|port| port != 0) {
             return Err(wrong("has no port"));
         }
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
