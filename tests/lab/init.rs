@@ -21,7 +21,7 @@ use crate::fleet;
 use crate::kmsctl::{self, kmsctl};
 use crate::machine::{Lab, Machine};
 use crate::night::{refuses, sign};
-use crate::parts::{FakeValidator, MockYubihsm, Protocol};
+use crate::parts::{FakeValidator, MockYubihsm, PASSWORD, Protocol};
 
 const HEIGHT: u64 = 2_233_550;
 const SOON: Duration = Duration::from_secs(20);
@@ -177,7 +177,7 @@ fn lives(guide: &Guide) -> Result<()> {
             "root/state.json",
             &key::state(guide.chain, HEIGHT, &seed),
         )?;
-        write(root, "data_tmkms/tmkms/kms/password", "password")
+        write(root, "data_tmkms/tmkms/kms/password", PASSWORD)
     })?;
     machine.sh("chmod 600 /root/*.json /data_tmkms/tmkms/kms/password; chown tmkms: /data_tmkms/tmkms/kms/password")?;
     let hsm = match guide.hsm {
