@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::support::Host;
+use super::support::{Host, secrets};
 use super::{HEIGHT, host};
 
 /// Runs `init` with somebody who waits for each question and types its answer; what was shown, and the exit code.
@@ -50,6 +50,8 @@ fn at_a_terminal(host: &Host, answers: &[(&str, &str)]) -> (String, i32) {
     }
     let code = child.wait().unwrap().code().unwrap();
     assert!(next.is_none(), "{next:?} wasn't asked: {shown}");
+    let secrets = secrets::of(host.root());
+    secrets::assert_none(&secrets, "the terminal", shown.as_bytes());
     (shown, code)
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use super::support::{Host, UNITS};
+use super::support::{Host, UNITS, secrets};
 use super::{Init, KEY, host, key};
 
 const HOME: &str = "root/tmkms/config";
@@ -23,7 +23,13 @@ impl Init {
         let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut command = host.command(&words);
-        command.env(variable, moment).output().unwrap()
+        let said = command.env(variable, moment).output().unwrap();
+        // Those that were just made as well.
+        let secrets = secrets::of(host.root());
+        assert!(secrets.len() > 1, "the source of the import at least");
+        secrets::assert_none(&secrets, moment, &said.stdout);
+        secrets::assert_none(&secrets, moment, &said.stderr);
+        said
     }
 }
 

@@ -170,7 +170,7 @@ fn each_guide_s_own_values() {
             .unwrap()
             .to_owned();
         let host = host(&chain);
-        host.write("data_tmkms/tmkms/kms/password", "made-up\n");
+        host.write("data_tmkms/tmkms/kms/password", "made-up-password\n");
         init.run(&host).exits(0);
         assert_eq!(said_by(&host.read(written)), said_by(&guide), "{case}");
         // And the chain's upgrade works on it.
@@ -274,7 +274,7 @@ fn one_more_in_the_guide_s_fleet() {
     let bare = Host::bare();
     host.write("etc/passwd", &bare.read("etc/passwd"));
     host.program("usr/local/bin/tmkms");
-    host.write("data_tmkms/tmkms/kms/password", "made-up\n");
+    host.write("data_tmkms/tmkms/kms/password", "made-up-password\n");
     let before = host.tree();
     let init = Init::of(&[
         ("chain", "commercio-2_2"),
