@@ -39,7 +39,7 @@ pub fn kmsctl(machine: &Machine, words: &[&str]) -> Result<Said> {
 
 /// Where keys and passwords of machines are, as fixtures or made by `init`.
 const SECRETS: &str = r#"
-    cd /; here="data_tmkms srv root home"
+    set +e; cd /; here="data_tmkms srv root home var/lib/tmkms"
     find $here -xdev -type f -size -8k -exec grep -hoE '^[A-Za-z0-9+/]{43}=$' {} + 2>/dev/null
     find $here -xdev -type f -name '*.json' -exec jq -r '.priv_key.value? // empty' {} + 2>/dev/null
     find $here -xdev -type f -name password -exec sed -e '$a\' {} + 2>/dev/null
