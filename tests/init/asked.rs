@@ -55,7 +55,7 @@ fn at_a_terminal(host: &Host, answers: &[(&str, &str)]) -> (String, i32) {
     (shown, code)
 }
 
-const ANSWERS: [(&str, &str); 9] = [
+const ANSWERS: [(&str, &str); 11] = [
     ("Chain id", "haqq_11235-1\r"),
     ("Prefix of the chain", "haqq\r"),
     // Without a port, and asked again.
@@ -66,7 +66,10 @@ const ANSWERS: [(&str, &str); 9] = [
     ("Its path", "/root/priv_validator_key.json\r"),
     // The second one: a height.
     ("How far the key", "\u{1b}[B\r"),
-    ("The last height", "3399916\r"),
+    // None that can be, and asked again.
+    ("The last height", "0\r"),
+    ("0 is no height from 1", "9223372036854775807\r"),
+    ("9223372036854775807 is no height", "3399916\r"),
 ];
 
 #[test]
