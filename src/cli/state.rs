@@ -120,8 +120,7 @@ fn convert(
 ) -> Result<Shown, Failure> {
     let _lock = operation::lock(host)?;
     let state = read(files, from)?;
-    let real = real(files, from)?;
-    is_newest(host, &[from, &real], state.at_in_tmkms())?;
+    is_newest(host, files, from, state.at_in_tmkms())?;
     let format = format.map_or(
         match state.format {
             StateFormat::Tmkms => StateFormat::Cometbft,
@@ -144,9 +143,9 @@ fn convert(
             )));
         }
     };
-    let new = NewPath::try_from(self::real(files, to)?).map_err(Failure::refused)?;
+    let new = NewPath::try_from(real(files, to)?).map_err(Failure::refused)?;
     free(host, files, new.as_path(), written.at)?;
-    is_nobody_s(host, &real, new.as_path())?;
+    is_nobody_s(host, &real(files, from)?, new.as_path())?;
     let is = FileFacts {
         mode: 0o600,
         ..owner
@@ -175,15 +174,19 @@ fn real(files: &Tree, path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Refuses a state file that a journal saw further: an older copy would let the same heights be signed again (rule S6).
-fn is_newest(host: &Host, names: &[&Path], at: SignState) -> Result<(), Failure> {
+pub fn is_newest(host: &Host, files: &Tree, path: &Path, at: SignState) -> Result<(), Failure> {
     let history = History::read(host)?;
     let ledger = Ledger::of(&history.0);
-    let highest = names.iter().filter_map(|name| ledger.highest(name)).max();
+    let real = real(files, path)?;
+    let highest = [path, &real]
+        .into_iter()
+        .filter_map(|name| ledger.highest(name))
+        .max();
     match highest.filter(|highest| *highest > at) {
         Some(highest) => Err(Failure::refused(format!(
             "{} is at {at}, and this host's journals saw it at {highest}: what was signed above {at} could be signed again; \
              find the newer file",
-            names[0].display()
+            path.display()
         ))),
         None => Ok(()),
     }

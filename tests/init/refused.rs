@@ -533,6 +533,27 @@ fn a_key_that_signed_the_chain_before_is_known_again() {
 }
 
 #[test]
+fn an_older_copy_of_a_state_that_the_journals_saw_is_refused() {
+    let host = Host::of("commercio");
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
+        .exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    host.write("etc/passwd", &Host::bare().read("etc/passwd"));
+    host.program("usr/local/bin/tmkms");
+    host.write(KEY, &key::file());
+    let state = "data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state01.json";
+    host.edit(state, "2233550", "2233549");
+    let state = format!("/{state}");
+    let init = Init::haqq().with(&[("chain", "commercio-2_2"), ("state", &state)]);
+    let words = [
+        &format!("{state} is at 2233549/0/2"),
+        "journals saw it at 2233550/0/2",
+    ];
+    refused(&host, &init, 3, &words);
+}
+
+#[test]
 fn a_plan_knows_a_key_by_itself_too() {
     let host = host("haqq_11235-1");
     Init::haqq().run(&host).exits(0);

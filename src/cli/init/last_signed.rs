@@ -8,7 +8,7 @@ use tmkms_core::keys::PublicKey;
 use tmkms_core::state::{SignState, StateFile};
 
 use super::InitArgs;
-use crate::cli::state::{absolute, free, read};
+use crate::cli::state::{absolute, free, is_newest, read};
 use crate::exit::Failure;
 use crate::host::Host;
 use crate::host::files::Tree;
@@ -38,6 +38,7 @@ pub fn state(
         (Some(file), height) => {
             let path = absolute(file)?;
             let state = read(files, &path)?;
+            is_newest(host, files, &path, state.at_in_tmkms())?;
             let refused = |why: String| Err(Failure::refused(format!("{}: {why}", path.display())));
             if args.generate {
                 return refused(
