@@ -239,7 +239,7 @@ fn nobody_else_writes(
             ("everybody".to_owned(), format!("chmod o-w {word}"))
         } else if is.mode & 0o020 == 0 || sticky {
             continue;
-        } else if files.acl(at).ok().flatten().is_some() {
+        } else if !matches!(files.acl(at), Ok(None)) {
             let others = "others, by its access control list,".to_owned();
             (others, format!("setfacl -b {word} && chmod g-w {word}"))
         } else if is.gid != 0 && is.gid != user.gid {
