@@ -7,6 +7,8 @@ mod asked;
 #[cfg(feature = "failpoints")]
 mod interrupted;
 mod key;
+mod known;
+mod place;
 mod refused;
 mod sandbox;
 mod secret;

@@ -16,7 +16,7 @@ use tmkms_core::config::SoftsignFormat;
 use tmkms_core::{ProtocolVersion, SecretKey, Support, TmkmsVersion, support};
 
 #[path = "../init/key.rs"]
-mod key;
+pub mod key;
 
 use crate::fleet;
 use crate::kmsctl::{self, kmsctl};

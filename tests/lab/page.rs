@@ -8,9 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-#[path = "../init/key.rs"]
-mod key;
-
+use crate::init::key;
 use crate::kmsctl;
 use crate::machine::{Lab, Machine};
 use crate::night::{refuses, sign};
@@ -27,7 +25,7 @@ struct Guide {
     init: Vec<String>,
 }
 
-fn guides(page: &str) -> Vec<Guide> {
+fn guides(page: &str) -> Result<Vec<Guide>> {
     let mut copied = None;
     let mut guides: Vec<Guide> = Vec::new();
     for line in page.lines() {
@@ -40,19 +38,19 @@ fn guides(page: &str) -> Vec<Guide> {
         {
             guides.push(Guide {
                 chain: chain.to_owned(),
-                height: height.parse().unwrap(),
+                height: height.parse().context("a height")?,
                 init: words.split(' ').map(str::to_owned).collect(),
             });
         }
     }
-    guides
+    Ok(guides)
 }
 
 #[test]
 fn each_guide_s_signer_runs_as_the_page_says() -> Result<()> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/setup.md"))?;
     ensure!(page.lines().any(|line| line == USER), "{USER}");
-    let guides = guides(&page);
+    let guides = guides(&page)?;
     ensure!(guides.len() == 3, "Haqq, Aura and MetaOS");
     let lab = Lab::open()?;
     for guide in guides {
