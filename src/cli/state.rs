@@ -201,7 +201,11 @@ fn is_nobody_s(host: &mut Host, from: &Path, to: &Path) -> Result<(), Failure> {
     let strays = safety::processes(&inventory);
     let mut unread = inventory.problems.iter().chain(&strays);
     if let Some(finding) = unread.find(|finding| finding.blocks()) {
-        return Err(Failure::refused(finding.sentence()));
+        return Err(Failure::refused(format!(
+            "{}; until then nobody knows whose state {} is",
+            finding.sentence(),
+            from.display()
+        )));
     }
     for signer in &inventory.signers {
         let unit = &signer.unit.name;

@@ -72,7 +72,15 @@ fn a_signer_that_can_t_be_read_may_have_this_key() {
     let (host, _) = beside_another();
     host.link_enabled("tmkms-b");
     host.edit("srv/other/tmkms.toml", "[[chain]]", "[[chain]");
-    refused(&host, &Init::haqq(), 3, &["/srv/other/tmkms.toml:"]);
+    refused(
+        &host,
+        &Init::haqq(),
+        3,
+        &[
+            "/srv/other/tmkms.toml:",
+            "until then nobody knows whether it signs",
+        ],
+    );
     let fresh = Init::haqq().without("import").without("state");
     fresh.with(&[("generate", "")]).run(&host).exits(0);
 }

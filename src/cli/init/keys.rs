@@ -144,7 +144,10 @@ pub fn sign_nowhere_else(
     if let Some(finding) = unread.into_iter().find(|finding| finding.blocks())
         && !fresh
     {
-        return Err(Failure::refused(finding.sentence()));
+        return Err(Failure::refused(format!(
+            "{}; until then nobody knows whether it signs with the new signer's key",
+            finding.sentence()
+        )));
     }
     let own = signer.key();
     let chain = signer.chain.as_str();
