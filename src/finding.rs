@@ -305,6 +305,16 @@ impl Finding {
         self
     }
 
+    /// Place, message and remedy as one sentence, for an error.
+    pub fn sentence(&self) -> String {
+        let place = self.path.as_deref().map(|path| match self.line {
+            Some(line) => format!("{}:{line}: ", path.display()),
+            None => format!("{}: ", path.display()),
+        });
+        let place = place.unwrap_or_default();
+        format!("{place}{}: {}", self.message, self.remedy)
+    }
+
     pub fn blocks(&self) -> bool {
         self.severity == Severity::Block
     }

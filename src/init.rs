@@ -27,6 +27,9 @@ pub struct Signer {
     pub home: PathBuf,
     pub user: User,
     pub binary: PathBuf,
+    /// Every place that the binary and the password file are reached through, links followed: a sandbox that hides one of
+    /// them hides the file.
+    pub passed: Vec<PathBuf>,
     pub names: Names,
     pub provider: Provider,
 }
@@ -122,7 +125,8 @@ impl FromStr for Address {
             Some(_) => return Err(wrong("has a peer id that isn't 40 hex digits")),
         };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
-        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || !port.parse::<u16>().is_ok_and(|port| port != 0) {
             return Err(wrong("has no port"));
         }
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -192,24 +196,18 @@ impl Signer {
         &self.names.unit
     }
 
-    /// Whether something that the signer reads lies below a folder.
+    /// Whether something that the signer reads lies below a folder, or is reached through it.
     pub fn uses(&self, folder: &str) -> bool {
         let names = &self.names;
-        let password = match &self.provider {
-            Provider::Yubihsm(device) => Some(device.password_file.as_path()),
-            Provider::Softsign => None,
-        };
-        let paths: [&Path; 6] = [
+        let paths: [&Path; 5] = [
             &self.home,
-            &self.binary,
             names.config.as_path(),
             names.key.as_path(),
             names.connection.as_path(),
             names.state.as_path(),
         ];
-        paths
-            .into_iter()
-            .chain(password)
-            .any(|p| p.starts_with(folder))
+        let passed = self.passed.iter().map(PathBuf::as_path);
+        let mut paths = paths.into_iter().chain(passed);
+        paths.any(|path| path.starts_with(folder))
     }
 }

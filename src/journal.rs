@@ -346,6 +346,7 @@ mod tests {
                 host: String::new(),
                 at,
                 heights: Vec::new(),
+                keys: Vec::new(),
             },
             findings: Vec::new(),
         };

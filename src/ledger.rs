@@ -6,6 +6,7 @@ mod before;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use tmkms_core::PublicKey;
 use tmkms_core::config::KeyRef;
 use tmkms_core::state::SignState;
 
@@ -24,9 +25,31 @@ pub struct Ledger {
     /// lost.
     leaving: BTreeMap<PathBuf, SignState>,
     /// Key and chain to state file, as operations that began used them.
-    files: Vec<ChainFile>,
+    files: Vec<Used>,
     /// Files and folders that kmsctl made and hasn't taken away, and the plan that they were made for.
     written: BTreeMap<ManagedPath, String>,
+}
+
+/// A state file as operations used it, and the keys behind its keys' names as they were then.
+#[derive(Clone, Debug)]
+struct Used {
+    file: ChainFile,
+    publics: BTreeSet<PublicKey>,
+}
+
+impl Used {
+    /// Whether a key of these names, and of these public halves as far as they are known, may be one of its own.
+    fn may_share(&self, keys: &[KeyRef], publics: &BTreeSet<PublicKey>) -> bool {
+        share_key(&self.file.keys, keys) || !self.publics.is_disjoint(publics)
+    }
+
+    /// Whether it is the state of these keys: by their public halves where both are known, else by their names.
+    fn is_of(&self, keys: &[KeyRef], publics: &BTreeSet<PublicKey>) -> bool {
+        match self.publics.is_empty() || publics.is_empty() {
+            true => share_key(&self.file.keys, keys),
+            false => !self.publics.is_disjoint(publics),
+        }
+    }
 }
 
 /// Whether two references may name one key.
@@ -171,13 +194,21 @@ impl Ledger {
 
     /// The old files were signed with; the new ones only where a start was allowed.
     fn used(&mut self, journal: &Journal) {
+        let seen = &journal.plan.observed.keys;
         for moving in &journal.plan.moves {
             let begun = journal
                 .intended(|a| matches!(a, Action::OpenFence { unit } if *unit == moving.new));
             let new = moving.new_chains().filter(|_| begun);
             for file in moving.old_chains().chain(new) {
-                if !self.files.contains(file) {
-                    self.files.push(file.clone());
+                let own = seen.iter().filter(|seen| file.keys.contains(&seen.key));
+                let publics = own.filter_map(|seen| PublicKey::from_hex(&seen.public));
+                let used = self.files.iter_mut().find(|used| used.file == *file);
+                match used {
+                    Some(used) => used.publics.extend(publics),
+                    None => self.files.push(Used {
+                        file: file.clone(),
+                        publics: publics.collect(),
+                    }),
                 }
             }
         }
@@ -234,21 +265,29 @@ impl Ledger {
         self.heights.get(file).copied()
     }
 
-    /// Where a key's state for a chain is kept, as far as journals know (rule S2).
-    pub fn state_files(&self, keys: &[KeyRef], chain: &str) -> impl Iterator<Item = &Path> {
-        let same = move |f: &&ChainFile| f.chain == chain && share_key(&f.keys, keys);
-        self.files
-            .iter()
-            .filter(same)
-            .map(|f| f.state_file.as_path())
+    /// Where a key's state for a chain is kept, as far as journals know (rule S2): of the key's names, and of its public
+    /// halves as far as they are known.
+    pub fn state_files(
+        &self,
+        keys: &[KeyRef],
+        publics: &BTreeSet<PublicKey>,
+        chain: &str,
+    ) -> impl Iterator<Item = &Path> {
+        let same = move |used: &&Used| used.file.chain == chain && used.may_share(keys, publics);
+        let same = self.files.iter().filter(same);
+        same.map(|used| used.file.state_file.as_path())
     }
 
     /// What journals know a state file as, where it is another key's or another chain's (rule S2).
-    pub fn other_owner(&self, file: &ChainFile) -> Option<&ChainFile> {
-        let own = |f: &ChainFile| f.chain == file.chain && share_key(&f.keys, &file.keys);
-        self.files
-            .iter()
-            .find(|f| f.state_file == file.state_file && !own(f))
+    pub fn other_owner(
+        &self,
+        file: &ChainFile,
+        publics: &BTreeSet<PublicKey>,
+    ) -> Option<&ChainFile> {
+        let own = |used: &Used| used.file.chain == file.chain && used.is_of(&file.keys, publics);
+        let mut used = self.files.iter();
+        let other = used.find(|u| u.file.state_file == file.state_file && !own(u));
+        other.map(|used| &used.file)
     }
 }
 

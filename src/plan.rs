@@ -92,6 +92,19 @@ pub struct Observed {
     pub host: String,
     pub at: jiff::Timestamp,
     pub heights: Vec<Height>,
+    /// The public halves of the moving signers' keys, as far as they are known: a key file may have another name next time
+    /// (rule S2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SeenKey>,
+}
+
+/// A key that a config names, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeenKey {
+    pub key: KeyRef,
+    /// In upper-case hex.
+    pub public: String,
 }
 
 /// What a state file said.

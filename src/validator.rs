@@ -39,14 +39,28 @@ impl Listen {
 impl FromStr for Listen {
     type Err = String;
 
+    /// Takes what is written out, though CometBFT takes more: see [`waits`].
     fn from_str(text: &str) -> Result<Listen, String> {
         let wrong =
             |why: &str| format!("{text:?} {why}: an address such as tcp://0.0.0.0:26658 is meant");
-        let rest = text
-            .strip_prefix("tcp://")
-            .ok_or_else(|| wrong("doesn't begin with tcp://"))?;
+        let rest = match text.split_once("://") {
+            Some(("tcp", rest)) => rest,
+            Some(("unix", _)) => {
+                return Err(wrong("is a socket that only this host's programs reach"));
+            }
+            Some(_) => return Err(wrong("is of a kind that CometBFT doesn't wait at")),
+            None => {
+                return Err(wrong(
+                    "doesn't begin with tcp://, though CometBFT takes it so",
+                ));
+            }
+        };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
-        let port: u16 = port.parse().map_err(|_| wrong("has no port"))?;
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let port: u16 = match port.parse() {
+            Ok(port) if digits => port,
+            _ => return Err(wrong("has no port")),
+        };
         if port == 0 {
             return Err(wrong("has port 0"));
         }
@@ -54,8 +68,13 @@ impl FromStr for Listen {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+        // Digits and points are no name, and whether they are an address is up to the resolver.
+        let number = |c: char| c.is_ascii_digit() || c == '.';
         let sound = match bracketed {
             Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+            None if !host.is_empty() && host.chars().all(number) => {
+                host.parse::<std::net::Ipv4Addr>().is_ok()
+            }
             None => host.chars().all(fits),
         };
         if !sound {
@@ -63,6 +82,24 @@ impl FromStr for Listen {
         }
         let host = host.to_owned();
         Ok(Listen { host, port })
+    }
+}
+
+/// Where a node waits that has this `priv_validator_laddr`; none at a unix socket.
+///
+/// CometBFT and Tendermint cut it at the first `://`, take `tcp` where there is none, and listen there before they look
+/// whether it is `tcp` or `unix` (`privval.NewSignerListener`, the same from 0.33 to 1.0).
+///
+/// # Errors
+/// Why the node wouldn't start, or not where its signer looks for it.
+pub fn waits(laddr: &str) -> Result<Option<Listen>, String> {
+    let (protocol, address) = laddr.split_once("://").unwrap_or(("tcp", laddr));
+    match protocol {
+        "unix" => Ok(None),
+        "tcp" => format!("tcp://{address}").parse().map(Some),
+        other => Err(format!(
+            "{laddr:?} is of the kind {other:?}: CometBFT waits at tcp:// and unix:// alone"
+        )),
     }
 }
 

@@ -6,7 +6,7 @@
 mod key;
 mod support;
 
-use support::Host;
+use support::{Host, UNITS};
 
 const COMETBFT: &str = "root/priv_validator_state.json";
 
@@ -93,8 +93,84 @@ fn never_over_a_file_and_never_lower() {
     host.kmsctl(&["state", "convert", "/root/low.json", state])
         .exits(3)
         .says(&["journals saw it at 2233550/0/2", "bring the file back"]);
-    host.kmsctl(&["state", "convert", "/root/priv_validator_state.json", state])
+    // High enough, and still not kmsctl's to make beside its signer.
+    let high = ["state", "convert", "/root/priv_validator_state.json", state];
+    host.kmsctl(&high)
+        .exits(3)
+        .says(&[state, "is where tmkms-01.service has its state"]);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    host.remove("etc/systemd/system/tmkms-01.service");
+    retire(&host, "tmkms-01.service");
+    host.kmsctl(&high).exits(0);
+}
+
+const SIGNER: &str = "data_tmkms/tmkms/kms/commercio/commercio_priv_validator_state01.json";
+
+/// Stopped and disabled: it signs no more.
+fn retire(host: &Host, unit: &str) {
+    host.remove(&format!("{UNITS}/multi-user.target.wants/{unit}"));
+    std::fs::remove_file(host.path("run/kmsctl/services.json")).ok();
+}
+
+#[test]
+fn what_a_signer_goes_on_with_is_not_copied() {
+    let host = host();
+    let from = format!("/{SIGNER}");
+    let back = ["state", "convert", &from, "/root/back.json"];
+    let before = host.tree();
+    host.kmsctl(&back).exits(3).says(&[
+        &from,
+        "is the state of tmkms-01.service, which runs",
+        "systemctl disable --now tmkms-01.service",
+    ]);
+    // Another name for it is the same file.
+    host.link("root/kms", "/data_tmkms/tmkms/kms");
+    let linked = "/root/kms/commercio/commercio_priv_validator_state01.json";
+    host.kmsctl(&["state", "convert", linked, "/root/back.json"])
+        .exits(3)
+        .says(&["which runs"]);
+    host.remove("root/kms");
+    assert_eq!(host.tree(), before);
+    // The way back to a validator that signs itself.
+    retire(&host, "tmkms-01.service");
+    host.kmsctl(&back).exits(0);
+    assert!(host.read("root/back.json").contains("\"2233550\""));
+    // A unit that can't be read may have it.
+    host.remove("root/back.json");
+    host.edit(
+        "data_tmkms/tmkms/kms/commercio/tmkms.02.toml",
+        "[[chain]]",
+        "[[chain]",
+    );
+    host.kmsctl(&back).exits(3).says(&[
+        "/data_tmkms/tmkms/kms/commercio/tmkms.02.toml",
+        "nobody knows whose state",
+    ]);
+    assert!(!host.path("root/back.json").exists());
+}
+
+#[test]
+fn an_older_copy_than_the_journals_saw_is_refused() {
+    let host = host();
+    host.kmsctl(&["plan", "--new-chain", "commercio-3"])
         .exits(0);
+    host.kmsctl(&["stage", "--yes"]).exits(0);
+    host.kmsctl(&["unstage", "--yes"]).exits(0);
+    retire(&host, "tmkms-01.service");
+    let whole = host.read(SIGNER);
+    let lower = whole.replace("2233550", "2233549");
+    assert_ne!(lower, whole);
+    host.write(SIGNER, &lower);
+    let from = format!("/{SIGNER}");
+    let back = ["state", "convert", &from, "/root/back.json"];
+    host.kmsctl(&back).exits(3).says(&[
+        &format!("{from} is at 2233549/0/2"),
+        "journals saw it at 2233550/0/2",
+        "find the newer file",
+    ]);
+    assert!(!host.path("root/back.json").exists());
+    host.write(SIGNER, &whole);
+    host.kmsctl(&back).exits(0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::host::Host;
 use crate::host::files::Tree;
 use crate::init::names::{self, Given};
-use crate::init::{Address, Format, KeysShown, Signer};
+use crate::init::{Address, Format, KeysShown, Provider, Signer};
 use crate::inventory::Inventory;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
@@ -125,7 +125,7 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
     operation::none_open(history.open())?;
     let mut inventory = discover::inventory(host, Versions::Skip)?;
     let signer = signer(host, files, &args, &inventory)?;
-    let mut plan = place::folders(files, &signer, args.name.is_some())?;
+    let mut plan = place::folders(host, files, &signer, args.name.is_some())?;
     place::is_free(host, files, &signer)?;
     let config = render::signer::config(&signer)?;
     let unit = render::signer::unit(&signer)?;
@@ -140,7 +140,14 @@ pub fn run(host: &mut Host, files: &Tree, ui: Ui, args: &InitArgs) -> Outcome {
         connection: keys.connection.public_key(),
     };
     let ledger = Ledger::of(&history.0);
-    keys::sign_nowhere_else(&inventory, &ledger, &signer, public.consensus)?;
+    keys::sign_nowhere_else(
+        &inventory,
+        &ledger,
+        &signer,
+        public.consensus,
+        args.generate,
+        &mut warnings,
+    )?;
     let state = last_signed::state(host, files, &args, &signer, public.consensus, &mut warnings)?;
 
     plan.secret(&signer.names.connection, keys.connection.to_base64());
@@ -223,12 +230,19 @@ fn signer(
             names.unit
         )));
     }
+    let binary = place::binary(host, files, args.binary.as_deref(), &user)?;
+    let provider = keys::provider(files, args)?;
+    let mut passed = place::passed(files, &binary)?;
+    if let Provider::Yubihsm(device) = &provider {
+        passed.extend(place::passed(files, &device.password_file)?);
+    }
     Ok(Signer {
         keys_shown: keys_shown(args)?,
         addr: given(&args.validator, "--validator")?.clone(),
         protocol: args.protocol,
-        binary: place::binary(host, files, args.binary.as_deref(), &user)?,
-        provider: keys::provider(files, args)?,
+        binary,
+        passed,
+        provider,
         chain,
         home,
         user,

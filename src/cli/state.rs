@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tmkms_core::state::{SignState, StateFile, StateFormat};
 
 use super::operation;
+use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::host::files::Tree;
 use crate::host::{Entry, Files, Host};
@@ -14,6 +15,7 @@ use crate::inventory::FileFacts;
 use crate::journal::store::History;
 use crate::ledger::Ledger;
 use crate::paths::NewPath;
+use crate::plan::safety;
 use crate::ui::Ui;
 use crate::ui::state::{Shown, text};
 
@@ -72,7 +74,7 @@ pub fn run(
             Shown::of(&path, &read(files, &path)?)
         }
         StateVerb::Convert { from, to, format } => convert(
-            &host()?,
+            &mut host()?,
             files,
             ui,
             &absolute(from)?,
@@ -109,7 +111,7 @@ pub fn read(files: &Tree, path: &Path) -> Result<StateFile, Failure> {
 }
 
 fn convert(
-    host: &Host,
+    host: &mut Host,
     files: &Tree,
     ui: Ui,
     from: &Path,
@@ -118,6 +120,7 @@ fn convert(
 ) -> Result<Shown, Failure> {
     let _lock = operation::lock(host)?;
     let state = read(files, from)?;
+    is_newest(host, files, from, state.at_in_tmkms())?;
     let format = format.map_or(
         match state.format {
             StateFormat::Tmkms => StateFormat::Cometbft,
@@ -131,7 +134,6 @@ fn convert(
     };
     let written = StateFile::parse(text.as_bytes())
         .map_err(|e| Failure::refused(format!("{}: {e}", from.display())))?;
-    free(host, files, to, written.at)?;
     let owner = match files.entry(from) {
         Ok(Some(Entry::File(facts))) => facts,
         _ => {
@@ -141,18 +143,15 @@ fn convert(
             )));
         }
     };
-    let folder = to.parent().unwrap_or(Path::new("/"));
-    let folder = files
-        .resolve(folder)
-        .with_context(|| format!("looking at {}", folder.display()))?;
-    let real = folder.join(to.file_name().unwrap_or_default());
-    let new = NewPath::try_from(real).map_err(Failure::refused)?;
+    let new = NewPath::try_from(real(files, to)?).map_err(Failure::refused)?;
+    free(host, files, new.as_path(), written.at)?;
+    is_nobody_s(host, &real(files, from)?, new.as_path())?;
     let is = FileFacts {
         mode: 0o600,
         ..owner
     };
-    let _stays = files
-        .create_file(&new, text.as_bytes(), is)
+    files
+        .create_one_file(&new, text.as_bytes(), is)
         .with_context(|| format!("writing {new}"))?;
     ui.note(&format!(
         "Written from {} ({}), which stays as it is and must never be signed from again: from now on one of the two goes on.",
@@ -163,6 +162,75 @@ fn convert(
         from: Some(from.to_owned()),
         ..Shown::of(new.as_path(), &written)
     })
+}
+
+/// A path without a link in its folders.
+fn real(files: &Tree, path: &Path) -> Result<PathBuf, Failure> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = files
+        .resolve(folder)
+        .with_context(|| format!("looking at {}", folder.display()))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+/// Refuses a state file that a journal saw further: an older copy would let the same heights be signed again (rule S6).
+pub fn is_newest(host: &Host, files: &Tree, path: &Path, at: SignState) -> Result<(), Failure> {
+    let history = History::read(host)?;
+    let ledger = Ledger::of(&history.0);
+    let real = real(files, path)?;
+    let highest = [path, &real]
+        .into_iter()
+        .filter_map(|name| ledger.highest(name))
+        .max();
+    match highest.filter(|highest| *highest > at) {
+        Some(highest) => Err(Failure::refused(format!(
+            "{} is at {at}, and this host's journals saw it at {highest}: what was signed above {at} could be signed again; \
+             find the newer file",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that a signer of this host goes on with, and a place where one looks for its own.
+///
+/// A retired signer's file may be read: that is the way back to a validator that signs itself.
+fn is_nobody_s(host: &mut Host, from: &Path, to: &Path) -> Result<(), Failure> {
+    let inventory = discover::inventory(host, Versions::Skip)?;
+    // Whose state file isn't known may have this one.
+    let strays = safety::processes(&inventory);
+    let mut unread = inventory.problems.iter().chain(&strays);
+    if let Some(finding) = unread.find(|finding| finding.blocks()) {
+        return Err(Failure::refused(format!(
+            "{}; until then nobody knows whose state {} is",
+            finding.sentence(),
+            from.display()
+        )));
+    }
+    for signer in &inventory.signers {
+        let unit = &signer.unit.name;
+        let has = |path: &Path| signer.chains.iter().any(|c| c.state_file == path);
+        if has(from) && signer.is_current() {
+            let what = match signer.is_up() {
+                true => "runs",
+                false => "is enabled",
+            };
+            return Err(Failure::refused(format!(
+                "{} is the state of {unit}, which {what}: a copy wouldn't know what it signs next; `systemctl disable --now \
+                 {unit}` first, for good",
+                from.display()
+            )));
+        }
+        if has(to) {
+            return Err(Failure::refused(format!(
+                "{} is where {unit} has its state ({}): it isn't made beside its signer; write it elsewhere, or set a signer \
+                 up with `kmsctl init --state`",
+                to.display(),
+                signer.config.path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a place where a state file is, or was further (rules S3 and S6).

@@ -19,7 +19,7 @@ use crate::paths::NewPath;
 use crate::render::difference;
 use crate::ui::Ui;
 use crate::ui::validator::{KeyCopy, Report, text};
-use crate::validator::{ConfigToml, Listen};
+use crate::validator::{ConfigToml, Listen, waits};
 
 /// What the file is kept as.
 const BACKUP: &str = ".kmsctl-backup";
@@ -173,13 +173,14 @@ fn set(files: &Tree, ui: Ui, args: &ValidatorArgs, found: &Found) -> Result<Repo
         let Ok(Some(Entry::File(is))) = files.entry(&found.path) else {
             return Err(found.refused("it is no regular file any more"));
         };
-        let _stays = files
-            .create_file(&found.backup, found.text.as_bytes(), is)
+        files
+            .create_one_file(&found.backup, found.text.as_bytes(), is)
             .with_context(|| format!("writing {}", found.backup))?;
     }
     replace(files, found, &new)?;
     report.changed = true;
     report.laddr = args.laddr.as_ref().map(ToString::to_string);
+    report.laddr_wrong = None;
     report.backup = Some(found.backup.as_path().to_owned());
     Ok(report)
 }
@@ -244,15 +245,18 @@ fn report(
         .and_then(Path::parent)
         .ok_or_else(|| anyhow!("{} has no folder", found.path.display()))?;
     let set = config.laddr.as_ref().map(|laddr| laddr.value.clone());
-    let listen = args
-        .laddr
-        .clone()
-        .or_else(|| set.as_ref()?.parse::<Listen>().ok());
+    let set = set.filter(|laddr| !laddr.is_empty());
+    let now = set.as_deref().map_or(Ok(None), waits);
+    let listen = match &args.laddr {
+        Some(laddr) => Some(laddr.clone()),
+        None => now.as_ref().ok().cloned().flatten(),
+    };
     let open = listen.filter(Listen::is_open);
     Ok(Report {
         format_version: crate::ui::FORMAT_VERSION,
         config: found.path.clone(),
-        laddr: set.filter(|laddr| !laddr.is_empty()),
+        laddr: set,
+        laddr_wrong: now.err(),
         diff: None,
         changed: false,
         undone: args.undo,

@@ -16,6 +16,7 @@ mod validators;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::TmkmsVersion;
 
 pub use binaries::spoken;
@@ -25,7 +26,7 @@ pub use states::startable;
 pub use units::{needs_reload, shared_configs, unheeded};
 
 use super::decide::Draft;
-use super::{Height, Move, Observed, Plan, Request};
+use super::{Height, Move, Observed, Plan, Request, SeenKey};
 use crate::content::Fingerprint;
 use crate::finding::{Code, Finding, Severity};
 use crate::inventory::{Inventory, Signer, StateReading};
@@ -142,6 +143,7 @@ pub fn judge(
     if let (Some(path), Some(fingerprint)) = (&request.binary, asked) {
         binaries.insert(path.clone(), fingerprint);
     }
+    let keys = seen_keys(inventory, &draft.moves);
     let mut plan = Plan {
         format_version: super::FORMAT_VERSION,
         id: String::new(),
@@ -155,11 +157,27 @@ pub fn judge(
             host: inventory.host.clone(),
             at: inventory.observed_at,
             heights: draft.heights,
+            keys,
         },
         findings,
     };
     plan.id = plan.compute_id();
     plan
+}
+
+/// What is known of the keys that move.
+fn seen_keys(inventory: &Inventory, moves: &[Move]) -> Vec<SeenKey> {
+    let files = moves
+        .iter()
+        .flat_map(|m| m.old_chains().chain(m.new_chains()));
+    let keys: BTreeSet<&KeyRef> = files.flat_map(|file| &file.keys).collect();
+    let seen = keys.into_iter().filter_map(|key| {
+        Some(SeenKey {
+            key: key.clone(),
+            public: inventory.keys.public(key)?.to_hex(),
+        })
+    });
+    seen.collect()
 }
 
 /// Which of a plan's units are to run.
@@ -173,7 +191,8 @@ pub enum Side {
 /// on with it, and for the way back.
 pub fn against(inventory: &Inventory, ledger: &Ledger, moves: &[Move], side: Side) -> Vec<Finding> {
     let mut findings = keys::findings(&keys::after(inventory, moves, side), &inventory.keys);
-    findings.extend(moves.iter().flat_map(|m| states::identity(ledger, m)));
+    let identity = |m| states::identity(ledger, &inventory.keys, m);
+    findings.extend(moves.iter().flat_map(identity));
     findings.extend(processes(inventory));
     findings.extend(inventory.problems.iter().cloned());
     findings

@@ -16,6 +16,8 @@ pub struct Report {
     pub config: PathBuf,
     /// Where it waits for its signer; none where it signs itself.
     pub laddr: Option<String>,
+    /// Why no signer finds it there, or why it wouldn't start with that address at all.
+    pub laddr_wrong: Option<String>,
     /// What `--laddr` changes, as a unified diff.
     pub diff: Option<String>,
     /// Whether the file was written.
@@ -68,6 +70,12 @@ pub fn text(report: &Report) -> String {
             ),
         ),
         (None, _) => line(&mut out, format_args!("{config} {waits}")),
+    }
+    if let Some(why) = &report.laddr_wrong {
+        line(
+            &mut out,
+            format_args!("\nNo signer comes to it there: {why}. Set it with `--laddr`"),
+        );
     }
     double_signs(&mut out, report);
     if let Some(rule) = &report.firewall {

@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../init/key.rs"]
+mod key;
 mod operator;
 mod page;
 #[path = "../support/mod.rs"]
@@ -58,6 +60,7 @@ impl Guide {
                 Part::Text(line) => text += &format!("{line}\n"),
                 Part::Host(case) => operator = Operator::of(&case),
                 Part::After(page) => operator = self.page(&path.with_file_name(page)).1.again(),
+                Part::Copied(chain, height) => operator.copies(&chain, height),
                 Part::Meanwhile(command) => operator.meanwhile(&command),
                 Part::PowerFails(step) => operator.power_fails_before(&step),
                 Part::File(path, content) => operator.writes(&path, &content),

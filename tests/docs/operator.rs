@@ -1,10 +1,12 @@
 //! The operator of the pages: somebody at a terminal of a host that is a folder, who never notices the folder.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use regex::Regex;
 
+use super::key;
 use super::support::Host;
 use super::support::held::killed;
 use super::terminal;
@@ -49,6 +51,16 @@ impl Operator {
 
     pub fn writes(&self, path: &str, content: &str) {
         self.host().write(path, content);
+    }
+
+    /// Copies what a validator that was stopped leaves; both files are made up.
+    pub fn copies(&self, chain: &str, height: u64) {
+        let key = "root/priv_validator_key.json";
+        self.host().write(key, &key::file());
+        let closed = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.host().path(key), closed).unwrap();
+        let state = key::state(chain, height, &key::SEED);
+        self.host().write("root/priv_validator_state.json", &state);
     }
 
     /// Lets a shell do something, which must succeed.

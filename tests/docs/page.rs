@@ -8,6 +8,7 @@
 //! ```text
 //! <!-- host: commercio -->                 a fresh copy of a fixture's host
 //! <!-- after: prepare.md -->               the host as that page left it
+//! <!-- copied: haqq_11235-1 at 3399915 -->  a stopped validator's key and state come to /root
 //! <!-- meanwhile: rm /etc/x -->            something happens that the page's words tell of
 //! <!-- power fails before: tmkms-02/prove-old -->   the next command is killed there
 //! <!-- file: /etc/kmsctl/kmsctl.toml -->   the next block is that file
@@ -21,6 +22,8 @@ pub enum Part {
     Text(String),
     Host(String),
     After(String),
+    /// A validator's files are copied to /root: made up, of a chain and a height.
+    Copied(String, u64),
     Meanwhile(String),
     PowerFails(String),
     /// A file of the host and its content, which the page shows.
@@ -56,6 +59,11 @@ pub fn parts(page: &str) -> Vec<Part> {
             match what {
                 "host" => parts.push(Part::Host(words)),
                 "after" => parts.push(Part::After(words)),
+                "copied" => {
+                    let (chain, height) = words.split_once(" at ").expect("CHAIN at HEIGHT");
+                    let height = height.parse().expect("a height");
+                    parts.push(Part::Copied(chain.to_owned(), height));
+                }
                 "meanwhile" => parts.push(Part::Meanwhile(words)),
                 "power fails before" => parts.push(Part::PowerFails(words)),
                 "file" => file = Some(words),

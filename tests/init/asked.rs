@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::support::Host;
+use super::support::{Host, secrets};
 use super::{HEIGHT, host};
 
 /// Runs `init` with somebody who waits for each question and types its answer; what was shown, and the exit code.
@@ -50,10 +50,12 @@ fn at_a_terminal(host: &Host, answers: &[(&str, &str)]) -> (String, i32) {
     }
     let code = child.wait().unwrap().code().unwrap();
     assert!(next.is_none(), "{next:?} wasn't asked: {shown}");
+    let secrets = secrets::of(host.root());
+    secrets::assert_none(&secrets, "the terminal", shown.as_bytes());
     (shown, code)
 }
 
-const ANSWERS: [(&str, &str); 9] = [
+const ANSWERS: [(&str, &str); 11] = [
     ("Chain id", "haqq_11235-1\r"),
     ("Prefix of the chain", "haqq\r"),
     // Without a port, and asked again.
@@ -64,7 +66,10 @@ const ANSWERS: [(&str, &str); 9] = [
     ("Its path", "/root/priv_validator_key.json\r"),
     // The second one: a height.
     ("How far the key", "\u{1b}[B\r"),
-    ("The last height", "3399916\r"),
+    // None that can be, and asked again.
+    ("The last height", "0\r"),
+    ("0 is no height from 1", "9223372036854775807\r"),
+    ("9223372036854775807 is no height", "3399916\r"),
 ];
 
 #[test]

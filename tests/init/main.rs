@@ -4,8 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod asked;
+#[cfg(feature = "failpoints")]
+mod interrupted;
 mod key;
+mod known;
+mod place;
 mod refused;
+mod sandbox;
 mod secret;
 #[path = "../support/mod.rs"]
 mod support;
@@ -64,12 +69,17 @@ impl Init {
         self
     }
 
-    fn run(&self, host: &Host) -> Said {
+    fn words(&self) -> Vec<String> {
         let mut words = vec!["init".to_owned(), "--yes".to_owned()];
         for (flag, value) in &self.0 {
             words.push(format!("--{flag}"));
             words.extend(value.clone());
         }
+        words
+    }
+
+    fn run(&self, host: &Host) -> Said {
+        let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         host.kmsctl(&words)
     }
@@ -162,7 +172,7 @@ fn each_guide_s_own_values() {
             .unwrap()
             .to_owned();
         let host = host(&chain);
-        host.write("data_tmkms/tmkms/kms/password", "made-up\n");
+        host.write("data_tmkms/tmkms/kms/password", "made-up-password\n");
         init.run(&host).exits(0);
         assert_eq!(said_by(&host.read(written)), said_by(&guide), "{case}");
         // And the chain's upgrade works on it.
@@ -266,7 +276,7 @@ fn one_more_in_the_guide_s_fleet() {
     let bare = Host::bare();
     host.write("etc/passwd", &bare.read("etc/passwd"));
     host.program("usr/local/bin/tmkms");
-    host.write("data_tmkms/tmkms/kms/password", "made-up\n");
+    host.write("data_tmkms/tmkms/kms/password", "made-up-password\n");
     let before = host.tree();
     let init = Init::of(&[
         ("chain", "commercio-2_2"),

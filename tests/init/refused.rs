@@ -1,13 +1,13 @@
 //! What init refuses: each with the file, the reason and the next step, and with nothing written.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use super::support::{Host, UNITS};
 use super::{HEIGHT, Init, KEY, STATE, host, key};
 
 #[track_caller]
-fn refused(host: &Host, init: &Init, code: i32, words: &[&str]) {
+pub fn refused(host: &Host, init: &Init, code: i32, words: &[&str]) {
     let before = host.tree();
     let said = init.run(host).exits(code).says(words);
     assert_eq!(host.tree(), before, "{said:?}");
@@ -259,72 +259,6 @@ fn nothing_that_is_there_is_overwritten() {
             &[&format!("/root/kms/{name} is there already")],
         );
     }
-}
-
-#[test]
-fn a_place_that_the_user_can_t_come_to() {
-    let host = host("haqq_11235-1");
-    fs::set_permissions(host.path("root"), fs::Permissions::from_mode(0o700)).unwrap();
-    let init = Init::haqq().with(&[("user", "tmkms")]);
-    if rustix::process::geteuid().is_root() {
-        refused(
-            &host,
-            &init,
-            3,
-            &[
-                "/root: tmkms, as whom tmkms.service runs, can't pass this folder (0700 root:",
-                "chmod o+x /root",
-                "another --user",
-            ],
-        );
-    }
-    // A fleet's folder that its user can't write, and a binary that it can't run.
-    if rustix::process::geteuid().is_root() {
-        let host = super::host("haqq_11235-1");
-        host.write("srv/kms/other", "");
-        let fleet = init.with(&[("home", "/srv/kms"), ("name", "01")]);
-        let words = [
-            "/srv/kms: tmkms, as whom tmkms-01.service runs, can't write",
-            "chown tmkms /srv/kms",
-        ];
-        refused(&host, &fleet, 3, &words);
-        // root, from whom the unit takes the power to pass over modes.
-        fs::set_permissions(host.path("srv/kms"), fs::Permissions::from_mode(0o500)).unwrap();
-        let fleet = fleet.with(&[("user", "root")]);
-        refused(
-            &host,
-            &fleet,
-            3,
-            &["/srv/kms: root, as whom tmkms-01.service runs, can't write"],
-        );
-    }
-    let host = super::host("haqq_11235-1");
-    fs::set_permissions(
-        host.path("usr/local/bin/tmkms"),
-        fs::Permissions::from_mode(0o600),
-    )
-    .unwrap();
-    refused(
-        &host,
-        &Init::haqq(),
-        3,
-        &["/usr/local/bin/tmkms: ", "can't run it", "--binary"],
-    );
-    let linked = super::host("haqq_11235-1");
-    fs::create_dir_all(linked.path("srv/kms")).unwrap();
-    symlink("/srv/kms", linked.path("kms")).unwrap();
-    refused(
-        &linked,
-        &Init::haqq().with(&[("home", "/kms")]),
-        3,
-        &["/kms is a link to /srv/kms"],
-    );
-    refused(
-        &linked,
-        &Init::haqq().with(&[("home", "/kms/a")]),
-        3,
-        &["/kms is a link to /srv/kms"],
-    );
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::devices::{Played, sound};
 use crate::files::softsign;
 use crate::support::Host;
 
+#[path = "../init/key.rs"]
+mod made_up;
+
 const UI: Ui = Ui {
     json: false,
     quiet: true,
@@ -34,7 +37,14 @@ fn init(
                  --yubihsm-key 4 --connector tcp://127.0.0.1:12345 --auth-key 1 --password-file \
                  /data_tmkms/tmkms/kms/password --serial-number 9876543210 --new-validator";
     // tmkms panics on the guide's own serial number.
-    let words = words.replace("9876543210", "0123456789");
+    asked(host, &words.replace("9876543210", "0123456789"), answer)
+}
+
+fn asked(
+    host: &Host,
+    words: &str,
+    answer: impl Fn(&Question) -> Result<Answer, Trouble> + 'static,
+) -> (Result<Exit, String>, usize) {
     let matches = InitArgs::augment_args(Command::new("init"))
         .try_get_matches_from(words.split_whitespace())
         .unwrap();
@@ -59,8 +69,10 @@ fn fleet() -> Host {
         "data_tmkms/tmkms/kms/password",
         "made-up-for-a-played-device\n",
     );
-    for signer in ["01", "02", "03"] {
+    for (n, signer) in [(1, "01"), (2, "02"), (3, "03")] {
         softsign(&host, signer, &format!("/keys/{signer}"), "base64");
+        let key = tmkms_core::SecretKey::from_seed(&[n; 32]).to_base64();
+        host.write(&format!("keys/{signer}"), &key);
     }
     host
 }
@@ -145,6 +157,66 @@ fn a_key_that_signs_from_a_file_already_is_refused_in_a_device() {
         "{said}"
     );
     same(&host, &before);
+}
+
+/// A signer of its own with an imported key, beside the guide's fleet in its device.
+fn import(
+    host: &Host,
+    answer: impl Fn(&Question) -> Result<Answer, Trouble> + 'static,
+) -> Result<Exit, String> {
+    let words = "init --chain commercio-2_2 --account-prefix did:com: --consensus-prefix did:com:valconspub --validator \
+                 tcp://10.1.1.4:26658 --protocol v0.33 --home /srv/kms --unit other.service --user root --import \
+                 /root/key.json --height 5";
+    asked(host, words, answer).0
+}
+
+#[test]
+fn a_key_that_signs_from_a_device_already_is_refused_in_a_file() {
+    let own = *made_up::public().as_bytes();
+    for (which, answer, says) in [
+        (
+            "its own",
+            Box::new(move |q: &Question| Ok(with_key(q, 2, own)))
+                as Box<dyn Fn(&Question) -> Result<Answer, Trouble>>,
+            "tmkms-02.service signs commercio-2_2 with the same key already",
+        ),
+        (
+            "none",
+            Box::new(|_: &Question| Err(Trouble::Unreachable("nobody answers".into()))),
+            "whether that is the new signer's key isn't known: nobody answers",
+        ),
+    ] {
+        let host = guide();
+        let before = host.tree();
+        let said = import(&host, answer).unwrap_err();
+        assert!(said.contains(says), "{which}: {said}");
+        same(&host, &before);
+    }
+    let host = guide();
+    assert_eq!(import(&host, |q| Ok(fits(q))), Ok(Exit::Done));
+}
+
+/// The guide's fleet, its keys in the device.
+fn guide() -> Host {
+    let host = Host::of("commercio");
+    for number in ["01", "02", "03"] {
+        let config = format!("{}/tmkms.{number}.toml", crate::support::CONFIGS);
+        host.edit(&config, "9876543210", "0123456789");
+    }
+    host.write("etc/passwd", &Host::bare().read("etc/passwd"));
+    host.program("usr/local/bin/tmkms");
+    host.write(
+        "data_tmkms/tmkms/kms/password",
+        "made-up-for-a-played-device\n",
+    );
+    host.write("root/key.json", &made_up::file());
+    host
+}
+
+fn with_key(question: &Question, id: u16, public: [u8; 32]) -> Answer {
+    let mut answer = fits(question);
+    answer.keys.insert(id, key(public, true));
+    answer
 }
 
 fn key(public: [u8; 32], may_sign: bool) -> HsmKey {

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::machine::Lab;
-use crate::parts::Protocol;
+use crate::parts::{PASSWORD, Protocol};
 
 /// The chain that the guide comes from.
 pub const OLD_CHAIN: &str = "commercio-2_2";
@@ -49,7 +49,7 @@ impl Fleet {
         }
         fs::copy(lab.tmkms(), bin.join("tmkms")).context("copying tmkms into the root")?;
         if self.keys == Keys::Yubihsm {
-            secret(&home.join("kms/password"), "password")?;
+            secret(&home.join("kms/password"), PASSWORD)?;
         }
         for number in 1..=self.signers {
             write(&below(root, &config_path(number)), &self.config(number))?;

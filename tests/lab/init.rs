@@ -4,6 +4,7 @@
 //! `KMSCTL_LAB_INIT_TMKMS` names another tmkms than the lab's own; `tests/lab/init-with` sets it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,13 +16,13 @@ use tmkms_core::config::SoftsignFormat;
 use tmkms_core::{ProtocolVersion, SecretKey, Support, TmkmsVersion, support};
 
 #[path = "../init/key.rs"]
-mod key;
+pub mod key;
 
 use crate::fleet;
 use crate::kmsctl::{self, kmsctl};
 use crate::machine::{Lab, Machine};
 use crate::night::{refuses, sign};
-use crate::parts::{FakeValidator, MockYubihsm, Protocol};
+use crate::parts::{FakeValidator, MockYubihsm, PASSWORD, Protocol};
 
 const HEIGHT: u64 = 2_233_550;
 const SOON: Duration = Duration::from_secs(20);
@@ -170,14 +171,27 @@ fn lives(guide: &Guide) -> Result<()> {
     };
     let machine = Machine::boot(&lab, |root| {
         kmsctl::install(root)?;
-        fs::copy(&program, root.join("usr/local/bin/tmkms")).context("copying tmkms")?;
+        // As `cargo install` leaves it, with a link from where it is looked for: the unit must not hide it.
+        let linked = root.join("home/tmkms/.cargo/bin/tmkms");
+        let installed = match guide.hsm {
+            true => linked,
+            false => root.join("usr/local/bin/tmkms"),
+        };
+        fs::create_dir_all(installed.parent().context("a program's folder")?)?;
+        fs::copy(&program, &installed).context("copying tmkms")?;
+        if guide.hsm {
+            symlink(
+                "/home/tmkms/.cargo/bin/tmkms",
+                root.join("usr/local/bin/tmkms"),
+            )?;
+        }
         write(root, "root/key.json", &key::file())?;
         write(
             root,
             "root/state.json",
             &key::state(guide.chain, HEIGHT, &seed),
         )?;
-        write(root, "data_tmkms/tmkms/kms/password", "password")
+        write(root, "data_tmkms/tmkms/kms/password", PASSWORD)
     })?;
     machine.sh("chmod 600 /root/*.json /data_tmkms/tmkms/kms/password; chown tmkms: /data_tmkms/tmkms/kms/password")?;
     let hsm = match guide.hsm {
@@ -189,6 +203,23 @@ fn lives(guide: &Guide) -> Result<()> {
         None => key::public().to_hex().to_lowercase(),
     };
     let report = init(&machine, guide)?;
+    // What every run here is scanned for.
+    match guide.hsm {
+        true => kmsctl::is_scanned_for(&machine, PASSWORD)?,
+        false => {
+            let own = SecretKey::from_seed(&seed).to_base64();
+            kmsctl::is_scanned_for(&machine, &own)?;
+            let whole = serde_json::from_str::<Value>(&key::file())?;
+            let whole = whole["priv_key"]["value"].as_str();
+            kmsctl::is_scanned_for(&machine, whole.context("the made-up key file has a key")?)?;
+        }
+    }
+    let connection = match guide.words.contains(&"/root/tmkms/config") {
+        true => "/root/tmkms/config/secrets/secret_connection_key",
+        false if guide.hsm => "/data_tmkms/tmkms/kms/commercio/secret_connection01.key",
+        false => "/home/tmkms/.kms/secrets/kms-identity.key",
+    };
+    kmsctl::is_scanned_for(&machine, machine.sh(&format!("cat {connection}"))?.trim())?;
     let unit = format!("{}.service", guide.unit);
     ensure!(
         !kmsctl::unit_now(&machine, &unit)?.runs(),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::fleet::{self, Fleet, HOME, Keys};
 use crate::kmsctl::{self, NEW_CHAIN, eventually, kmsctl};
 use crate::machine::{Lab, Machine};
-use crate::parts::{MockYubihsm, Protocol};
+use crate::parts::{MockYubihsm, PASSWORD, Protocol};
 
 const HSM: Fleet = Fleet {
     signers: 5,
@@ -145,7 +145,7 @@ fn logins(machine: &Machine) -> Result<()> {
         ))?;
     }
     // tmkms trims what an editor leaves at a file's end, and so does kmsctl.
-    machine.sh(&format!("printf 'password\\n\\n' >{password}"))?;
+    machine.sh(&format!("printf '{PASSWORD}\\n\\n' >{password}"))?;
     kmsctl(machine, &PLAN)?.exits(0);
     machine.sh(&format!("cp -a /root/password {password}"))?;
     Ok(())

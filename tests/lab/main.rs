@@ -17,6 +17,7 @@ mod kmsctl;
 mod machine;
 mod night;
 mod package;
+mod page;
 mod parts;
 mod refusals;
 mod runbook;

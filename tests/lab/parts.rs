@@ -208,7 +208,10 @@ impl FakeValidator {
     }
 }
 
-/// A mock YubiHSM behind the connector's HTTP: authentication key 1, password `password`, serial number 0123456789.
+/// The mock's password: made up, and a word that nothing else in a machine contains, so that it can be looked for.
+pub const PASSWORD: &str = "made-up-quince-marmalade";
+
+/// A mock YubiHSM behind the connector's HTTP: authentication key 1, [`PASSWORD`], serial number 0123456789.
 /// It has sixteen sessions for its whole life and never gets one back: a dozen signer starts.
 pub struct MockYubihsm {
     public_keys: BTreeMap<u16, String>,
@@ -219,7 +222,8 @@ impl MockYubihsm {
     /// Starts it at `listen`, with a made-up Ed25519 key at each of the ids.
     pub fn start(machine: &Machine, listen: &str, keys: &[u16]) -> Result<MockYubihsm> {
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let args = ["--listen", listen, "--keys", &ids.join(",")];
+        let ids = ids.join(",");
+        let args = ["--listen", listen, "--keys", &ids, "--password", PASSWORD];
         let (part, greeting) = Part::start(machine, "mock-yubihsm-connector", &args)?;
         let mut public_keys = BTreeMap::new();
         for id in keys {

@@ -15,7 +15,7 @@ use crate::fleet::{self, Fleet, Keys};
 use crate::kmsctl::{self, NEW_CHAIN, kmsctl, new_unit, unit_now};
 use crate::machine::{Lab, Machine, Output};
 use crate::night::{refuses, sign, validators};
-use crate::parts::{MockYubihsm, Protocol};
+use crate::parts::{MockYubihsm, PASSWORD, Protocol};
 use crate::sampler::Sampler;
 use crate::tree::Tree;
 use crate::units;
@@ -105,7 +105,7 @@ fn night(lab: &Lab, by: By) -> Result<Night> {
     let planned = host(&machine)?;
     let text = fs::read_to_string(machine.file(RUNBOOK)).context("reading the runbook")?;
     ensure!(
-        !text.contains("PIN=1234") && !text.contains("not 1234") && !text.contains("\"password\""),
+        !text.contains("PIN=1234") && !text.contains("not 1234") && !text.contains(PASSWORD),
         "the runbook tells a password"
     );
     ensure!(
@@ -188,7 +188,7 @@ fn odd(root: &Path) -> Result<()> {
     let text = fs::read_to_string(&config).context("reading a config")?;
     let file = format!("password_file = \"{}/kms/password\" }}", fleet::HOME);
     ensure!(text.contains(&file), "the config names no password file");
-    let text = text.replace(&file, "password = \"password\" } # not 1234");
+    let text = text.replace(&file, &format!("password = \"{PASSWORD}\" }} # not 1234"));
     fs::write(&config, text).context("writing a config")?;
     let unit = at(&fleet::unit_path(1));
     let text = fs::read_to_string(&unit).context("reading a unit")?;

@@ -1,7 +1,7 @@
 //! `validator` on the config.toml of several CometBFT and Tendermint versions: three lines change and nothing else does, by
 //! a byte; `--undo` brings every byte back; `--check` writes nothing; what is no validator's config.toml is refused.
 //!
-//! The files are written after the layout of those versions, with their sections, keys and defaults; no node generated them.
+//! Where the files come from: configs/README.md.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
@@ -18,7 +18,7 @@ use support::{Host, Said};
 const CONFIG: &str = "home/v/.appd/config/config.toml";
 const BACKUP: &str = "home/v/.appd/config/config.toml.kmsctl-backup";
 const LADDR: &str = "tcp://0.0.0.0:26658";
-const VERSIONS: [(&str, &str); 5] = [
+const VERSIONS: [(&str, &str); 7] = [
     (
         "tendermint-0.33",
         include_str!("configs/tendermint-0.33.toml"),
@@ -33,6 +33,8 @@ const VERSIONS: [(&str, &str); 5] = [
     ),
     ("cometbft-0.38", include_str!("configs/cometbft-0.38.toml")),
     ("cometbft-1.0", include_str!("configs/cometbft-1.0.toml")),
+    ("cometbft-0.34", include_str!("configs/cometbft-0.34.toml")),
+    ("cometbft-0.37", include_str!("configs/cometbft-0.37.toml")),
 ];
 
 fn host(text: &str) -> Host {
@@ -166,6 +168,7 @@ fn it_says_what_endangers_the_validator() {
         host.write(&format!("home/v/.appd/{name}"), &key::file());
     }
     host.write("home/v/.appd/priv_validator_key.txt", "gone\n");
+    host.edit(CONFIG, "check_height = 0", "check_height = 10");
     let before = host.tree();
     let address = format!("the key of validator {}", key::address());
     validator(
@@ -199,6 +202,11 @@ fn it_says_what_endangers_the_validator() {
         );
     }
     let elsewhere = self::host(VERSIONS[4].1);
+    elsewhere.edit(
+        CONFIG,
+        "\"config/priv_validator_key.json\"",
+        "\"/secrets/priv_validator_key.json\" # kept apart",
+    );
     elsewhere.write("secrets/priv_validator_key.json", &key::file());
     validator(&elsewhere, &["--check"])
         .exits(0)
@@ -246,11 +254,29 @@ fn what_is_no_validator_s_config_is_refused() {
         "tcp://a b:1",
         "tcp://\"x\":1",
         "unix:///x",
+        "tcp://0.0.0.0:",
+        "tcp://0.0.0.0:+26658",
+        "tcp://0.0.0.0:65536",
+        "tcp://0.0.0.0:26658/",
+        "tcp://0:26658",
+        "tcp://0.0.0:26658",
+        "tcp://10.1.1.256:26658",
+        "tcp://::1:26658",
+        "tcp://[::1:26658",
+        "tcp://id@10.1.1.1:26658",
+        "tcp:0.0.0.0:26658",
+        "TCP://0.0.0.0:26658",
+        "grpc://0.0.0.0:26658",
+        "http://0.0.0.0:26658",
+        "",
     ] {
-        validator(&host, &["--laddr", laddr])
-            .exits(2)
-            .says(&[laddr]);
+        let said = validator(&host, &["--laddr", laddr]).exits(2);
+        said.says(&[laddr, "an address such as tcp://0.0.0.0:26658 is meant"]);
     }
+    validator(&host, &["--laddr", "0.0.0.0:26658"])
+        .exits(2)
+        .says(&["though CometBFT takes it so"]);
+    assert_eq!(host.read(CONFIG), whole);
     validator(&host, &[]).exits(2).says(&["--laddr"]);
     symlink("config.toml", host.path("home/v/.appd/config/link.toml")).unwrap();
     for (path, words) in [
@@ -263,5 +289,47 @@ fn what_is_no_validator_s_config_is_refused() {
             .kmsctl(&["validator", "--config", path, "--check"])
             .says(&[words]);
         assert_ne!(said.code, 0, "{path}");
+    }
+}
+
+/// An address that stands there already is understood as CometBFT understands it: without a scheme it is tcp.
+#[test]
+fn an_address_that_is_set_is_read_as_a_node_reads_it() {
+    for (laddr, open, wrong) in [
+        ("tcp://0.0.0.0:26658", true, ""),
+        ("0.0.0.0:26658", true, ""),
+        (":26658", true, ""),
+        ("[::]:26658", true, ""),
+        ("10.1.1.1:26658", false, ""),
+        ("127.0.0.1:26658", false, ""),
+        ("unix:///run/signer.sock", false, ""),
+        ("unix://signer.sock", false, ""),
+        ("http://0.0.0.0:26658", false, "of the kind"),
+        ("TCP://0.0.0.0:26658", false, "of the kind"),
+        ("0.0.0.0", false, "has no port"),
+        ("tcp://0.0.0.0", false, "has no port"),
+        ("tcp://0.0.0.0:0", false, "has port 0"),
+        ("tcp://::1:26658", false, "a host that is none"),
+    ] {
+        let text = VERSIONS[3]
+            .1
+            .replace("laddr = \"\"", &format!("laddr = \"{laddr}\""));
+        let host = host(&text);
+        let before = host.tree();
+        let said = validator(&host, &["--check"]).exits(0);
+        let all = said.all();
+        assert_eq!(all.contains("ufw allow from"), open, "{laddr}: {all}");
+        let told = all.contains("No signer comes to it there") && all.contains(wrong);
+        assert_eq!(told, !wrong.is_empty(), "{laddr}: {all}");
+        let json: serde_json::Value =
+            serde_json::from_str(&validator(&host, &["--check", "--json"]).exits(0).out).unwrap();
+        assert_eq!(json["laddr"], laddr);
+        assert_eq!(json["laddr_wrong"].is_null(), wrong.is_empty(), "{json}");
+        assert_eq!(host.tree(), before, "{laddr}");
+        // What is wrong there is mended, and comes back.
+        validator(&host, &["--laddr", LADDR]).exits(0);
+        assert!(!validator(&host, &["--check"]).all().contains("No signer"));
+        validator(&host, &["--undo"]).exits(0);
+        assert_eq!(host.read(CONFIG), text, "{laddr}");
     }
 }

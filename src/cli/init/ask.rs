@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use dialoguer::{Input, Select};
 
-use super::InitArgs;
+use super::{InitArgs, last_signed};
 use crate::exit::Failure;
 use crate::init::Format;
 use crate::ui::Ui;
@@ -96,7 +96,7 @@ fn asked(args: &InitArgs) -> dialoguer::Result<InitArgs> {
         ];
         match select("How far the key has signed", &ways)? {
             0 => args.state = Some(path("Its path")?),
-            1 => args.height = Some(input("The last height")?),
+            1 => args.height = Some(height("The last height")?),
             _ => args.new_validator = true,
         }
     }
@@ -109,6 +109,15 @@ where
     T::Err: Display,
 {
     Input::<T>::new().with_prompt(prompt).interact_text()
+}
+
+fn height(prompt: &str) -> dialoguer::Result<u64> {
+    let is_one = |height: &u64| match last_signed::HEIGHTS.contains(height) {
+        true => Ok(()),
+        false => Err(last_signed::no_height(*height)),
+    };
+    let input = Input::<u64>::new().with_prompt(prompt);
+    input.validate_with(is_one).interact_text()
 }
 
 fn path(prompt: &str) -> dialoguer::Result<PathBuf> {

@@ -90,6 +90,7 @@ pub fn device(
     warnings: &mut Vec<String>,
 ) -> Result<Option<PublicKey>, Failure> {
     let Provider::Yubihsm(device) = &signer.provider else {
+        discover::devices(host, inventory);
         return Ok(None);
     };
     if device.serial.is_none() {
@@ -108,11 +109,11 @@ pub fn device(
     let findings = identity::findings(&alone, |_| true);
     // Signers that are there may do without an answer. One that is new begins with a key that was seen.
     if let Some(finding) = findings.first() {
-        return Err(Failure::refused(said(finding)));
+        return Err(Failure::refused(finding.sentence()));
     }
     let own = |device: &Device| device.signers.contains(signer.unit());
     alone.keys.devices.retain(own);
-    warnings.extend(identity::hygiene(&alone).iter().map(said));
+    warnings.extend(identity::hygiene(&alone).iter().map(Finding::sentence));
     let key = signer.key();
     if let Some(Unknown::NotAsked(why)) = alone.keys.unknown(&key) {
         warnings.push(format!("whether {key} is there isn't known: {why}"));
@@ -148,11 +149,11 @@ pub fn written(
     if let Some(finding) = findings.iter().find(|finding| finding.blocks()) {
         return Err(Failure::refused(format!(
             "{}; or choose another place, or another --user or --binary",
-            said(finding)
+            finding.sentence()
         )));
     }
     let warned = findings.iter().filter(|f| f.severity == Severity::Warn);
-    warnings.extend(warned.map(said));
+    warnings.extend(warned.map(Finding::sentence));
     warnings.extend(unjudged);
     Ok(warnings)
 }
@@ -168,18 +169,4 @@ fn usual(protocol: ProtocolVersion) -> TmkmsVersion {
         Some(Support::Works) => older,
         _ => newer,
     }
-}
-
-/// A finding as a sentence of init's.
-fn said(finding: &Finding) -> String {
-    let place = finding.path.as_deref().map(|path| match finding.line {
-        Some(line) => format!("{}:{line}: ", path.display()),
-        None => format!("{}: ", path.display()),
-    });
-    format!(
-        "{}{}: {}",
-        place.unwrap_or_default(),
-        finding.message,
-        finding.remedy
-    )
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
+use tmkms_core::config::KeyRef;
 use tmkms_core::keys::{PublicKey, SEED_LENGTH, SecretKey};
 use zeroize::Zeroizing;
 
@@ -14,7 +15,9 @@ use crate::host::files::Tree;
 use crate::host::{Entry, Files};
 use crate::init::{Device, Provider, Signer};
 use crate::inventory::Inventory;
+use crate::keys::Unknown;
 use crate::ledger::{Ledger, share_key};
+use crate::plan::safety;
 
 /// The keys of a new signer.
 pub struct Keys {
@@ -125,19 +128,33 @@ fn generate() -> anyhow::Result<SecretKey> {
     Ok(SecretKey::from_seed(&seed))
 }
 
-/// Refuses a key that signs or signed this chain on this host already (rules S1 and S2).
+/// Refuses a key that signs or signed this chain on this host already, and one of which that isn't known (rules S1, S2 and
+/// S12).
 pub fn sign_nowhere_else(
     inventory: &Inventory,
     ledger: &Ledger,
     signer: &Signer,
     public: Option<PublicKey>,
+    fresh: bool,
+    warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let own = [signer.key()];
+    // What can't be read, or signs beside every unit, may have this key.
+    let strays = safety::processes(inventory);
+    let unread = inventory.problems.iter().chain(&strays);
+    if let Some(finding) = unread.into_iter().find(|finding| finding.blocks())
+        && !fresh
+    {
+        return Err(Failure::refused(format!(
+            "{}; until then nobody knows whether it signs with the new signer's key",
+            finding.sentence()
+        )));
+    }
+    let own = signer.key();
     let chain = signer.chain.as_str();
     for other in &inventory.signers {
         for theirs in other.chains.iter().filter(|c| c.id == chain) {
             let known = |key| inventory.keys.public(key);
-            let same = share_key(&theirs.keys, &own)
+            let same = share_key(&theirs.keys, std::slice::from_ref(&own))
                 || public.is_some() && theirs.keys.iter().any(|key| known(key) == public);
             if same {
                 return Err(Failure::refused(format!(
@@ -146,6 +163,25 @@ pub fn sign_nowhere_else(
                     other.unit.name,
                     other.config.path.display(),
                     theirs.state_file.display()
+                )));
+            }
+            for key in theirs.keys.iter().filter(|_| !fresh) {
+                let Some(why) = untold(inventory, &own, public, key) else {
+                    continue;
+                };
+                let message = format!(
+                    "{} signs {chain} with {key}, and whether that is the new signer's key isn't known: {why}",
+                    other.unit.name
+                );
+                // A folder that stands for a host has no keys in it, and starts nothing.
+                if inventory.keys_left_out && matches!(why, Unknown::Missing | Unknown::NotAsked(_))
+                {
+                    warnings.push(message);
+                    continue;
+                }
+                return Err(Failure::refused(format!(
+                    "{message}. One key signs a chain from one process only: let the key be read (run kmsctl as root, look at \
+                     the file and at the device), or take that signer's unit and config away if it never signs again"
                 )));
             }
         }
@@ -157,7 +193,8 @@ pub fn sign_nowhere_else(
             )));
         }
     }
-    let mut known = ledger.state_files(&own, chain);
+    let (own, public) = ([own], public.into_iter().collect());
+    let mut known = ledger.state_files(&own, &public, chain);
     match known.find(|file| *file != signer.names.state.as_path()) {
         Some(file) => Err(Failure::refused(format!(
             "this key signed {chain} with {} before: another state file would let it sign the same heights again",
@@ -165,4 +202,22 @@ pub fn sign_nowhere_else(
         ))),
         None => Ok(()),
     }
+}
+
+/// Why another signer's key can't be told from the new one's; none where it can be, by its public half or, of keys in
+/// devices, by its name (rule S1).
+fn untold(
+    inventory: &Inventory,
+    own: &KeyRef,
+    public: Option<PublicKey>,
+    theirs: &KeyRef,
+) -> Option<Unknown> {
+    let devices = |key: &KeyRef| matches!(key, KeyRef::Yubihsm { .. });
+    let told = inventory.keys.public(theirs).is_some();
+    if told || public.is_none() || (devices(own) && devices(theirs)) {
+        return None;
+    }
+    let unasked = || Unknown::NotAsked("it was never asked".into());
+    let unknown = inventory.keys.unknown(theirs).cloned();
+    Some(unknown.unwrap_or_else(unasked))
 }

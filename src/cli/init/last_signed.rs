@@ -2,15 +2,28 @@
 //!
 //! A key without its last signed height is a double signature waiting, so there is no default.
 
+use std::ops::Range;
+
 use tmkms_core::keys::PublicKey;
 use tmkms_core::state::{SignState, StateFile};
 
 use super::InitArgs;
-use crate::cli::state::{absolute, free, read};
+use crate::cli::state::{absolute, free, is_newest, read};
 use crate::exit::Failure;
 use crate::host::Host;
 use crate::host::files::Tree;
 use crate::init::Signer;
+
+/// What a key can have signed last, with one height left for it to sign.
+pub const HEIGHTS: Range<u64> = 1..i64::MAX as u64;
+
+/// Why a number is none of [`HEIGHTS`].
+pub fn no_height(height: u64) -> String {
+    let highest = HEIGHTS.end - 1;
+    format!(
+        "{height} is no height from 1 to {highest}; where nothing was ever signed, that is said as such"
+    )
+}
 
 /// The state that the new signer begins with.
 pub fn state(
@@ -25,6 +38,7 @@ pub fn state(
         (Some(file), height) => {
             let path = absolute(file)?;
             let state = read(files, &path)?;
+            is_newest(host, files, &path, state.at_in_tmkms())?;
             let refused = |why: String| Err(Failure::refused(format!("{}: {why}", path.display())));
             if args.generate {
                 return refused(
@@ -71,12 +85,9 @@ pub fn state(
                 None => state,
             }
         }
-        (None, Some(height)) if (1..i64::MAX as u64).contains(&height) => StateFile::floor(height),
+        (None, Some(height)) if HEIGHTS.contains(&height) => StateFile::floor(height),
         (None, Some(height)) => {
-            return Err(Failure::usage(format!(
-                "--height {height}: a height is from 1 to {}; where nothing was ever signed, say --new-validator",
-                i64::MAX - 1
-            )));
+            return Err(Failure::usage(format!("--height: {}", no_height(height))));
         }
         (None, None) => StateFile::fresh(),
     };

@@ -1,12 +1,13 @@
 //! Where a new signer's files go: that nothing stands there, and that its user gets there.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tmkms_core::config::KeyType;
 
 use super::write::Plan;
-use crate::accounts::User;
+use crate::accounts::{Accounts, User};
 use crate::exit::Failure;
 use crate::host::files::{Tree, unfinished};
 use crate::host::{Entry, Files, Host};
@@ -52,7 +53,9 @@ pub fn binary(
                 PathBuf::from("/usr/bin/tmkms"),
                 user.home.join(".cargo/bin/tmkms"),
             ];
-            let there = |path: &&PathBuf| matches!(files.entry(path), Ok(Some(Entry::File(_))));
+            let there = |path: &&PathBuf| {
+                matches!(files.entry(path), Ok(Some(Entry::File(_) | Entry::Link(_))))
+            };
             usual.iter().find(there).cloned().ok_or_else(|| {
                 Failure::refused(format!(
                     "there is no tmkms at {}, {} or {}: install it, or name it with --binary",
@@ -74,8 +77,52 @@ pub fn binary(
     Ok(found)
 }
 
+/// Every place on the way to a file, links in its folders and its own followed, beginning with what is written.
+///
+/// # Errors
+/// The way leads to nothing, or in a circle.
+pub fn passed(files: &Tree, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut passed = Vec::new();
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    let mut rest: Vec<OsString> = path.iter().rev().map(OsString::from).collect();
+    let astray = |at: &Path| {
+        Failure::refused(format!(
+            "{}: it leads to {}, where nothing is",
+            path.display(),
+            at.display()
+        ))
+    };
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(name);
+        passed.push(at.clone());
+        let there = files
+            .entry(&at)
+            .with_context(|| format!("looking at {}", at.display()))?;
+        match there {
+            // As many as the kernel follows.
+            Some(Entry::Link(target)) if links < 40 => {
+                links += 1;
+                at.pop();
+                rest.extend(target.iter().rev().map(OsString::from));
+            }
+            None | Some(Entry::Link(_)) => return Err(astray(&at)),
+            Some(_) => {}
+        }
+    }
+    Ok(passed)
+}
+
 /// The folders to make, with the signer's own closed to all others.
-pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Failure> {
+pub fn folders(
+    host: &Host,
+    files: &Tree,
+    signer: &Signer,
+    in_fleet: bool,
+) -> Result<Plan, Failure> {
     let home = &signer.home;
     let own = FileFacts {
         uid: signer.user.uid,
@@ -114,6 +161,7 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
                             real.display()
                         )));
                     }
+                    nobody_else_writes(host, files, signer, at)?;
                     break;
                 }
                 None => missing.push(at),
@@ -161,6 +209,59 @@ pub fn folders(files: &Tree, signer: &Signer, in_fleet: bool) -> Result<Plan, Fa
     Ok(plan)
 }
 
+/// Refuses a folder that others than root and the signer's user may change, or one above it: they could put another state
+/// or key in the signer's place.
+fn nobody_else_writes(
+    host: &Host,
+    files: &Tree,
+    signer: &Signer,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let user = &signer.user;
+    let accounts = Accounts::read(files);
+    // Who rehearses in a folder owns it, whatever the host's own accounts are.
+    let rehearses = |uid: u32| host.modelled && uid == rustix::process::geteuid().as_raw();
+    for at in folder.ancestors().filter(|at| at.parent().is_some()) {
+        let Some(Entry::Folder(is)) = files
+            .entry(at)
+            .with_context(|| format!("looking at {}", at.display()))?
+        else {
+            continue;
+        };
+        // What stands in a folder such as /tmp can be moved by its owner alone.
+        let sticky = is.mode & 0o1000 != 0 && at != folder;
+        let path = at.to_string_lossy();
+        let word = shlex::try_quote(&path).unwrap_or_default();
+        let (who, remedy) = if is.uid != 0 && is.uid != user.uid && !rehearses(is.uid) {
+            let owner = accounts.user(is.uid);
+            (owner, format!("chown {} {word}", user.name))
+        } else if is.mode & 0o002 != 0 && !sticky {
+            ("everybody".to_owned(), format!("chmod o-w {word}"))
+        } else if is.mode & 0o020 == 0 || sticky {
+            continue;
+        } else if !matches!(files.acl(at), Ok(None)) {
+            let others = "others, by its access control list,".to_owned();
+            (others, format!("setfacl -b {word} && chmod g-w {word}"))
+        } else if is.gid != 0 && is.gid != user.gid {
+            let group = format!("the group {}", accounts.group_name(is.gid));
+            (group, format!("chmod g-w {word}"))
+        } else {
+            continue;
+        };
+        // What is above may be as it is for a reason.
+        let remedy = match at == folder {
+            true => format!("`{remedy}`, or name another place"),
+            false => "name another place, or the --user whose it is".to_owned(),
+        };
+        return Err(Failure::refused(format!(
+            "{path}: {who} may change this folder ({}), and could put another key or an older state file in the signer's \
+             place: {remedy}",
+            accounts.shown(&is)
+        )));
+    }
+    Ok(())
+}
+
 /// Where the unit goes.
 pub fn unit_path(signer: &Signer) -> Result<NewPath, Failure> {
     let path = ManagedPath::unit(signer.unit());
@@ -203,8 +304,8 @@ pub fn is_free(host: &mut Host, files: &Tree, signer: &Signer) -> Result<(), Fai
     Ok(())
 }
 
-/// What to take away after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
-/// nobody's yet. Empty where there is a unit, or none of them.
+/// What to do after an init that a kill or a power cut ended: it writes the unit last, so without one these files are
+/// nobody's yet, and with it the signer is whole. Empty where the unit is another's, or none of the files is there.
 fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
     let entry = |path: &Path| {
         files
@@ -212,10 +313,20 @@ fn cut_short(files: &Tree, signer: &Signer) -> Result<String, Failure> {
             .with_context(|| format!("looking at {}", path.display()))
     };
     let unit = unit_path(signer)?;
-    if entry(unit.as_path())?.is_some() {
-        return Ok(String::new());
-    }
     let names = &signer.names;
+    if entry(unit.as_path())?.is_some() {
+        let text = files.read(unit.as_path()).unwrap_or_default();
+        let starts = format!(" start -c {}\n", names.config);
+        let ours = String::from_utf8_lossy(&text).contains(&starts);
+        return Ok(match ours {
+            false => String::new(),
+            true => format!(
+                ". {unit} starts tmkms on {}: an earlier init wrote this signer whole. Let systemd read it (`systemctl \
+                 daemon-reload`), and go on with it: a second one of this key would sign beside it",
+                names.config
+            ),
+        });
+    }
     let word = |path: &Path| {
         let path = path.to_string_lossy();
         shlex::try_quote(&path).unwrap_or_default().into_owned()

@@ -118,12 +118,11 @@ impl Plan {
             let result = match ended.load(Ordering::SeqCst) {
                 true => Err(anyhow!("a signal asked to end")),
                 false => item
-                    .make(files)
+                    .make(files, &mut made)
                     .with_context(|| format!("writing {}", item.path)),
             };
-            match result {
-                Ok(one) => made.push(one),
-                Err(error) => return Err(take_back(files, &made, error)),
+            if let Err(error) = result {
+                return Err(take_back(files, &made, error));
             }
         }
         Ok(())
@@ -131,10 +130,10 @@ impl Plan {
 }
 
 impl Item {
-    fn make(&self, files: &Tree) -> std::io::Result<Made> {
+    fn make(&self, files: &Tree, made: &mut Vec<Made>) -> std::io::Result<()> {
         match &self.content {
-            Some(content) => files.create_file(&self.path, content.as_bytes(), self.is),
-            None => files.create_new_folder(&self.path, self.is),
+            Some(content) => files.create_file(&self.path, content.as_bytes(), self.is, made),
+            None => files.create_new_folder(&self.path, self.is, made),
         }
     }
 }

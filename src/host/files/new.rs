@@ -17,7 +17,6 @@ use crate::paths::NewPath;
 
 /// Proof that this process made a file or a folder: only with it can it be taken away again.
 #[derive(Debug)]
-#[must_use]
 pub struct Made {
     path: NewPath,
     device: u64,
@@ -42,11 +41,19 @@ impl Made {
 }
 
 impl Tree {
-    /// Makes a file durably, with its owner and mode before it has a name.
+    /// Makes a file durably, with its owner and mode before it has a name. What has its name is noted among what was made,
+    /// whatever comes after.
     ///
     /// # Errors
     /// `AlreadyExists` when anything is at the path; a link in the path's folders.
-    pub fn create_file(&self, path: &NewPath, bytes: &[u8], is: FileFacts) -> io::Result<Made> {
+    pub fn create_file(
+        &self,
+        path: &NewPath,
+        bytes: &[u8],
+        is: FileFacts,
+        made: &mut Vec<Made>,
+    ) -> io::Result<()> {
+        reached("make", path)?;
         let (folder, name) = self.parent(path.as_path())?;
         let temporary = temporary(&name);
         let file = match create_new(folder.as_fd(), &temporary) {
@@ -57,40 +64,76 @@ impl Tree {
             }
             other => other?,
         };
-        let written = Made::of(path, &file, false).and_then(|made| {
+        let named = Made::of(path, &file, false).and_then(|made| {
             let mut file = File::from(file);
             file.write_all(bytes)?;
             give(file.as_fd(), is)?;
             file.sync_all()?;
+            reached("name", path)?;
             rename_new(folder.as_fd(), &temporary, &name)?;
             Ok(made)
         });
-        match written {
-            Ok(made) => {
-                rustix::fs::fsync(&folder)?;
-                Ok(made)
-            }
+        match named {
+            Ok(one) => made.push(one),
             Err(e) => {
                 rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();
-                Err(e)
+                return Err(e);
             }
+        }
+        reached("sync", path)?;
+        Ok(rustix::fs::fsync(&folder)?)
+    }
+
+    /// Makes one file durably, or leaves nothing of it behind.
+    ///
+    /// # Errors
+    /// As [`Tree::create_file`]; where it couldn't be taken away again either, that is said.
+    pub fn create_one_file(&self, path: &NewPath, bytes: &[u8], is: FileFacts) -> io::Result<()> {
+        let mut made = Vec::new();
+        let Err(error) = self.create_file(path, bytes, is, &mut made) else {
+            return Ok(());
+        };
+        match made.iter().try_for_each(|one| self.take_back(one)) {
+            Ok(()) => Err(error),
+            Err(e) => Err(io::Error::other(format!(
+                "{error}; it is left there, and can't be taken away: {e}"
+            ))),
         }
     }
 
-    /// Makes a folder durably; its parent must exist.
+    /// Makes a folder durably; its parent must exist. It is noted among what was made once it is there, whatever comes after.
     ///
     /// # Errors
     /// `AlreadyExists` when anything is at the path; a link in the path's folders.
-    pub fn create_new_folder(&self, path: &NewPath, is: FileFacts) -> io::Result<Made> {
+    pub fn create_new_folder(
+        &self,
+        path: &NewPath,
+        is: FileFacts,
+        made: &mut Vec<Made>,
+    ) -> io::Result<()> {
+        reached("make", path)?;
         let (above, name) = self.parent(path.as_path())?;
         // Closed to everybody else until it has its owner.
         rustix::fs::mkdirat(&above, &name, Mode::from_raw_mode(0o700))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let folder = self.open_at(path.as_path(), flags, ResolveFlags::NO_SYMLINKS)?;
-        let made = Made::of(path, &folder, true)?;
+        let opened = reached("open", path).and_then(|()| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let folder = self.open_at(path.as_path(), flags, ResolveFlags::NO_SYMLINKS)?;
+            Ok((Made::of(path, &folder, true)?, folder))
+        });
+        let folder = match opened {
+            Ok((one, folder)) => {
+                made.push(one);
+                folder
+            }
+            Err(e) => {
+                // Nobody can say any more which folder it is; one that is empty is no loss.
+                rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR).ok();
+                return Err(e);
+            }
+        };
         give(folder.as_fd(), is)?;
-        rustix::fs::fsync(&above)?;
-        Ok(made)
+        reached("sync", path)?;
+        Ok(rustix::fs::fsync(&above)?)
     }
 
     /// Takes away what was just made. A folder that isn't empty stays, and so does what somebody else put in its place.
@@ -169,4 +212,28 @@ impl Tree {
         }
         Ok(false)
     }
+}
+
+/// Lets a test end kmsctl, or fail what it does, while a file is being made: `KMSCTL_DIES_AT` and `KMSCTL_FAILS_AT` name a
+/// moment, `KMSCTL_MOMENTS` a file that every moment is written to.
+#[cfg(feature = "failpoints")]
+fn reached(moment: &str, path: &NewPath) -> io::Result<()> {
+    let here = format!("{moment} {path}");
+    if let Some(all) = std::env::var_os("KMSCTL_MOMENTS") {
+        let mut all = std::fs::OpenOptions::new().append(true).open(all)?;
+        writeln!(all, "{here}")?;
+    }
+    let is_here = |name: &str| std::env::var(name).is_ok_and(|named| named == here);
+    if is_here("KMSCTL_DIES_AT") {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+    }
+    match is_here("KMSCTL_FAILS_AT") {
+        true => Err(io::Error::other("a test fails it")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn reached(_moment: &str, _path: &NewPath) -> io::Result<()> {
+    Ok(())
 }

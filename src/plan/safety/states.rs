@@ -1,8 +1,10 @@
 //! Rules S2, S3, S6 and S10 for state files: each belongs to one key and one chain, is at least where it was, and is a
 //! regular file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use tmkms_core::PublicKey;
 
 use super::Case;
 use super::keys::signs;
@@ -36,7 +38,7 @@ pub fn findings(case: &Case<'_>) -> Vec<Finding> {
                 &chain.new,
             ));
         }
-        findings.extend(identity(case.ledger, moving));
+        findings.extend(identity(case.ledger, &case.inventory.keys, moving));
     }
     findings.extend(shared(case));
     findings
@@ -138,17 +140,19 @@ fn new_state(case: &Case<'_>, moving: &Move, file: &ChainFile) -> Option<Finding
 }
 
 /// Rule S2 by the journals, for every file that a move leaves or takes: one key and chain, one file, both ways round.
-pub fn identity(ledger: &Ledger, moving: &Move) -> Vec<Finding> {
+pub fn identity(ledger: &Ledger, keys: &Keys, moving: &Move) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in moving.old_chains().chain(moving.new_chains()) {
         let path = &file.state_file;
+        let publics: BTreeSet<PublicKey> =
+            file.keys.iter().filter_map(|k| keys.public(k)).collect();
         if let Some(known) = ledger
-            .state_files(&file.keys, &file.chain)
+            .state_files(&file.keys, &publics, &file.chain)
             .find(|p| p != path)
         {
             findings.push(kept_elsewhere(moving, file, known));
         }
-        if let Some(other) = ledger.other_owner(file) {
+        if let Some(other) = ledger.other_owner(file, &publics) {
             let key = other
                 .keys
                 .first()

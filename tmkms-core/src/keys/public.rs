@@ -32,6 +32,20 @@ impl PublicKey {
         hex(&self.0, true)
     }
 
+    /// A key from [`PublicKey::to_hex`]'s text, in either case; none from another.
+    pub fn from_hex(text: &str) -> Option<PublicKey> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let bytes = pairs.iter().map(|[high, low]| {
+            let byte = digit(*high)? * 16 + digit(*low)?;
+            u8::try_from(byte).ok()
+        });
+        let bytes: Option<Vec<u8>> = bytes.collect();
+        Some(PublicKey(bytes?.try_into().ok()?))
+    }
+
     /// The key in base64, as CometBFT's JSON has it.
     pub fn to_base64(&self) -> String {
         Base64::encode_string(&self.0)
@@ -110,5 +124,27 @@ pub(crate) fn hex(bytes: &[u8], upper: bool) -> String {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({})", self.to_hex())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_there_and_back() {
+        let key = PublicKey::from_bytes(std::array::from_fn(|n| n as u8 * 8 + 3));
+        assert_eq!(PublicKey::from_hex(&key.to_hex()), Some(key));
+        assert_eq!(PublicKey::from_hex(&key.to_hex().to_lowercase()), Some(key));
+        let text = key.to_hex();
+        for wrong in [
+            "",
+            &text[2..],
+            &text[1..],
+            &format!("{text}00"),
+            &text.replace('3', "g"),
+        ] {
+            assert_eq!(PublicKey::from_hex(wrong), None, "{wrong}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The keys are made from their ids, so anybody has them: they are test keys, never a validator's. The mock has sixteen
 //! session slots, never gives one back when a client just exits, and panics on the seventeenth, so use a fresh one per
-//! test. It opens with authentication key 1 and the password "password".
+//! test. It opens with authentication key 1 and the password "password", or the one that `--password` says: a word that
+//! nothing else contains can be looked for in what a program says.
 
 use ed25519_dalek::{PublicKey, SecretKey};
 use kmsctl_lab_parts::args::Args;
@@ -13,7 +14,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::thread;
 use yubihsm::connector::http::Server;
-use yubihsm::{Capability, Client, Connector, Credentials, Domain, HttpConfig, asymmetric, object};
+use yubihsm::{
+    Capability, Client, Connector, Credentials, Domain, HttpConfig, asymmetric, authentication,
+    object,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -26,10 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let args = Args::read(std::env::args().skip(1), &["listen", "keys"])?;
+    let args = Args::read(std::env::args().skip(1), &["listen", "keys", "password"])?;
     let address = address(args.require("listen")?)?;
     let connector = Connector::mockhsm();
-    let public_keys = put_keys(&connector, args.require("keys")?)?;
+    let public_keys = put_keys(&connector, args.require("keys")?, args.get("password"))?;
 
     let config = HttpConfig {
         addr: address.ip().to_string(),
@@ -68,8 +72,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|error| wrong(&error))
 }
 
-/// Puts a test key for every id and returns the public keys in hex.
-fn put_keys(connector: &Connector, ids: &str) -> Result<Map<String, serde_json::Value>, String> {
+/// Puts a test key for every id and returns the public keys in hex; with a password, that is the login's from then on.
+fn put_keys(
+    connector: &Connector,
+    ids: &str,
+    password: Option<&str>,
+) -> Result<Map<String, serde_json::Value>, String> {
     let client = Client::open(connector.clone(), Credentials::default(), true)
         .map_err(|error| format!("opening the mock: {error}"))?;
     let mut public_keys = Map::new();
@@ -95,7 +103,25 @@ fn put_keys(connector: &Connector, ids: &str) -> Result<Map<String, serde_json::
             hex::encode(PublicKey::from(&secret).as_bytes()).into(),
         );
     }
+    if let Some(password) = password {
+        login(&client, password).map_err(|error| format!("setting the password: {error}"))?;
+    }
     Ok(public_keys)
+}
+
+/// Puts authentication key 1 anew, able to do all that it was.
+fn login(client: &Client, password: &str) -> Result<(), yubihsm::client::Error> {
+    client.delete_object(1, object::Type::AuthenticationKey)?;
+    client.put_authentication_key(
+        1,
+        object::Label::from("lab login"),
+        Domain::all(),
+        Capability::all(),
+        Capability::all(),
+        authentication::Algorithm::YubicoAes,
+        authentication::Key::derive_from_password(password.as_bytes()),
+    )?;
+    Ok(())
 }
 
 /// Ends the process with the stdin of whoever started it, so that none is left behind.
