@@ -77,7 +77,7 @@ fn about(code: Code) -> About {
         Code::SeveralValidators => (&[Warn], "keep one [[validator]] of a chain"),
         Code::RunStateOdd => (&[Warn], "start, stop, enable or disable the unit first"),
         Code::KeyUnknown => (&[Warn], "let kmsctl reach the key's file or device"),
-        Code::KeyUnfit => (&[Block], "put a key file there that tmkms takes"),
+        Code::KeyUnfit => (&[Block, Warn], "put a key file there that tmkms takes"),
         Code::HsmRefused => (&[Block], "correct the auth key or its password file"),
         Code::HsmFull => (
             &[Warn],

@@ -12,6 +12,7 @@ use crate::host::hsm::{Answer, HsmKey, SESSIONS, Trouble};
 use crate::inventory::{Inventory, Signer};
 use crate::keys::{Device, Unknown};
 use tmkms_core::config::KeyRef;
+use tmkms_core::protocol::TmkmsVersion;
 
 /// What speaks against the current signers' keys. What concerns only signers outside `judged` warns where it would
 /// block: they aren't started.
@@ -55,8 +56,42 @@ fn key_file(inventory: &Inventory, signer: &Signer, key: &KeyRef) -> Option<Find
     let KeyRef::Softsign { path } = key else {
         return None;
     };
-    let unknown = inventory.keys.unknown(key)?;
-    let finding = match unknown {
+    let finding = match inventory.keys.unknown(key) {
+        None if inventory.keys.is_expanded(key) => expanded(signer.version)?,
+        None => return None,
+        Some(unknown) => unusable(inventory, unknown)?,
+    };
+    Some(finding.of(signer.name()).at(std::path::Path::new(path)))
+}
+
+/// tmkms 0.15 takes an expanded key, and those before it exit.
+fn expanded(version: Option<TmkmsVersion>) -> Option<Finding> {
+    let remedy = "write the key's seed there, if you still have it: a running tmkms has the key in memory, and keeps it \
+                  until it is stopped";
+    let what = "the key file holds an expanded key, which tmkms takes from 0.15.0 on";
+    match version {
+        Some(version) if (version.major, version.minor) >= (0, 15) => None,
+        Some(version) => Some(
+            Finding::block(
+                Code::KeyUnfit,
+                format!("{what}, and tmkms {version} refuses"),
+            )
+            .remedy(remedy),
+        ),
+        None => Some(
+            Finding::warn(
+                Code::KeyUnfit,
+                format!("{what}, and which tmkms this signer runs isn't known"),
+            )
+            .remedy(format!(
+                "ask the binary: `tmkms version`; before 0.15.0, {remedy}"
+            )),
+        ),
+    }
+}
+
+fn unusable(inventory: &Inventory, unknown: &Unknown) -> Option<Finding> {
+    Some(match unknown {
         // A folder that stands for a host has no keys in it, and shouldn't.
         Unknown::Missing if inventory.keys_left_out => return None,
         Unknown::Missing => Finding::block(
@@ -74,8 +109,7 @@ fn key_file(inventory: &Inventory, signer: &Signer, key: &KeyRef) -> Option<Find
             format!("the key file can't be read ({why}): only its path tells it from other signers' keys"),
         )
         .remedy("run kmsctl as root, who can read it"),
-    };
-    Some(finding.of(signer.name()).at(std::path::Path::new(path)))
+    })
 }
 
 /// The devices that a signer's config reaches.
@@ -226,4 +260,24 @@ pub fn sessions(inventory: &Inventory) -> Vec<(&Device, usize)> {
     };
     let devices = inventory.keys.devices.iter();
     devices.map(|d| (d, running(&d).min(SESSIONS))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expanded_key_is_for_0_15() {
+        let weighs = |version: Option<&str>| {
+            let version = version.map(|v| v.parse().unwrap());
+            expanded(version).map(|finding| finding.severity)
+        };
+        for version in ["0.10.1", "0.11.0", "0.12.2", "0.13.1", "0.14.0"] {
+            assert_eq!(weighs(Some(version)), Some(Severity::Block), "{version}");
+        }
+        for version in ["0.15.0", "0.16.0", "1.0.0"] {
+            assert_eq!(weighs(Some(version)), None, "{version}");
+        }
+        assert_eq!(weighs(None), Some(Severity::Warn));
+    }
 }
