@@ -147,13 +147,6 @@ impl UnitText {
         self.list(section, key).last().map(|s| s.value.as_str())
     }
 
-    /// Whether a key that is a list is set, and to nothing.
-    pub fn empties(&self, section: &str, key: &str) -> bool {
-        let mut settings = self.settings.iter();
-        let set = settings.any(|s| s.section == section && s.key == key);
-        set && self.list(section, key).is_empty()
-    }
-
     /// Adds a drop-in's settings after these, as systemd does.
     pub fn extend(&mut self, drop_in: UnitText) {
         self.settings.extend(drop_in.settings);
