@@ -8,7 +8,7 @@ use crate::inventory::{FileFacts, Unit};
 use crate::unit::UnitText;
 use crate::unit::words::expand;
 
-const PASSWD: &str = "/etc/passwd";
+pub const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
 /// The host's accounts.

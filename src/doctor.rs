@@ -6,6 +6,7 @@
 //! never taken for fine.
 
 pub mod access;
+pub mod coming;
 pub mod files;
 mod machine;
 mod running;

@@ -116,6 +116,8 @@ pub enum Code {
     PeerUnknown,
     /// The unit's user can't do with a file or folder what its signer must.
     AccessDenied,
+    /// Whether the unit's user can do what its signer must isn't judged, or in part.
+    AccessUnjudged,
     /// A key or a password can be read by others than its signer.
     SecretExposed,
     /// What a signer runs isn't what its path names any more.

@@ -97,6 +97,7 @@ fn about(code: Code) -> About {
             "give the signer an auth key that may only sign (`tmkms yubihsm setup` makes one)",
         ),
         Code::AccessDenied => (&[Block], "the chown or chmod that the finding names"),
+        Code::AccessUnjudged => (&[Warn], "see for yourself that it can"),
         Code::SecretExposed => (&[Warn], "the chmod that the finding names"),
         Code::BinaryReplaced => (
             &[Block, Warn],

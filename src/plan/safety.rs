@@ -47,7 +47,7 @@ pub struct Surroundings {
     pub binary: Option<Binary>,
     /// What the tmkms that will run each new unit refuses in its config, where its version is known.
     pub refused: BTreeMap<UnitName, Vec<Finding>>,
-    /// What the users of moving signers' units can't do.
+    /// What the users of moving signers' units, old and new, can't do, and what of it isn't judged.
     pub denied: Vec<Finding>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
