@@ -29,6 +29,8 @@ struct Machine {
     exportable: bool,
     /// What the connector says; none where nobody listens.
     connector: Option<bool>,
+    /// Why the device doesn't answer, if it doesn't.
+    trouble: Option<Trouble>,
 }
 
 const SOUND: Machine = Machine {
@@ -36,6 +38,7 @@ const SOUND: Machine = Machine {
     reads_journal: Some(true),
     exportable: false,
     connector: Some(true),
+    trouble: None,
 };
 
 struct PlayedClock(Box<dyn Clock>, Option<bool>);
@@ -107,6 +110,9 @@ impl Hsm for PlayedHsm {
     }
 
     fn ask(&mut self, question: Question) -> Result<Answer, Trouble> {
+        if let Some(trouble) = &self.0.trouble {
+            return Err(trouble.clone());
+        }
         let mut answer = sound(&question);
         for (id, key) in &mut answer.keys {
             *key = HsmKey::Ed25519 {
@@ -300,4 +306,47 @@ fn the_connector_and_its_unit() {
         !silent.findings[0].message.contains("doesn't run"),
         "{silent:#?}"
     );
+}
+
+/// A second login is no second device.
+#[test]
+fn sessions_are_a_device_s_whoever_logs_in() {
+    let host = Host::of("commercio");
+    for number in ["04", "05", "06", "07", "08", "09"] {
+        one_more(&host, number);
+        host.edit(
+            &format!("{CONFIGS}/tmkms.{number}.toml"),
+            "auth = { key = 1,",
+            "auth = { key = 2,",
+        );
+    }
+    let nine = check(&host, &SOUND, "devices");
+    finds(&nine, Severity::Warn, Code::HsmFull, "9 signers share");
+    let full = nine.findings.iter().filter(|f| f.code == Code::HsmFull);
+    assert_eq!(full.count(), 1, "{nine:#?}");
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_not_fine() {
+    let host = Host::of("commercio");
+    let devices = |trouble| {
+        let machine = Machine {
+            trouble: Some(trouble),
+            ..SOUND
+        };
+        check(&host, &machine, "devices")
+    };
+    let full = devices(Trouble::Full("all 16 sessions are taken".into()));
+    finds(
+        &full,
+        Severity::Warn,
+        Code::HsmFull,
+        "all 16 sessions are taken",
+    );
+    for trouble in [Trouble::Refused, Trouble::Failed, Trouble::Unreachable] {
+        let check = devices(trouble("it said no".into()));
+        assert_eq!(check.judged, Judged::InPart("it said no".into()));
+        assert_eq!(check.fine, None);
+    }
+    assert_eq!(check(&host, &SOUND, "devices").judged, Judged::Whole);
 }

@@ -5,12 +5,15 @@
 //! reached, or is full, doesn't: rule S1 says itself what tells keys apart then, their names, and days ahead of an
 //! upgrade a connector may be away. It is said, since the names may be two for one key (S12).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::ChainFile;
 use super::keys::signs;
 use crate::finding::{Code, Finding, Severity};
-use crate::host::hsm::{Answer, HsmKey, SESSIONS, Trouble};
+use crate::host::hsm::{Adapter, Answer, HsmKey, SESSIONS, Trouble};
 use crate::inventory::{Inventory, Signer};
 use crate::keys::{Device, Unknown};
+use crate::unit::UnitName;
 use tmkms_core::config::KeyRef;
 use tmkms_core::protocol::TmkmsVersion;
 
@@ -250,16 +253,37 @@ pub fn hygiene(inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
-/// How many sessions of each device the running signers hold, at least.
-pub fn sessions(inventory: &Inventory) -> Vec<(&Device, usize)> {
-    let running = |device: &&Device| {
-        let signers = inventory.signers.iter().filter(|s| s.is_up());
-        signers
-            .filter(|s| device.signers.contains(&s.unit.name))
-            .count()
+/// A device, whatever logins and connectors lead to it, and how many of its sessions the running signers hold, at least.
+pub struct Held<'a> {
+    /// The first of the logins.
+    pub device: &'a Device,
+    pub running: usize,
+}
+
+/// The sessions of each device: what two logins hold, they hold of one device.
+pub fn sessions(inventory: &Inventory) -> Vec<Held<'_>> {
+    let devices = &inventory.keys.devices;
+    let serials = devices.iter().filter_map(|device| {
+        let answer = device.answer.as_ref().ok()?;
+        Some((&device.adapter, answer.serial.as_str()))
+    });
+    let serials: BTreeMap<_, _> = serials.collect();
+    let mut held: BTreeMap<Result<&str, &Adapter>, (&Device, BTreeSet<&UnitName>)> =
+        BTreeMap::new();
+    for device in devices {
+        let is = serials.get(&device.adapter).copied().ok_or(&device.adapter);
+        let (_, units) = held.entry(is).or_insert((device, BTreeSet::new()));
+        let up = inventory.signers.iter().filter(|s| s.is_up());
+        units.extend(
+            up.map(|s| &s.unit.name)
+                .filter(|u| device.signers.contains(u)),
+        );
+    }
+    let count = |(device, units): (_, BTreeSet<_>)| Held {
+        device,
+        running: units.len().min(SESSIONS),
     };
-    let devices = inventory.keys.devices.iter();
-    devices.map(|d| (d, running(&d).min(SESSIONS))).collect()
+    held.into_values().map(count).collect()
 }
 
 #[cfg(test)]
