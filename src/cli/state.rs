@@ -146,7 +146,7 @@ fn convert(
         .resolve(folder)
         .with_context(|| format!("looking at {}", folder.display()))?;
     let real = folder.join(to.file_name().unwrap_or_default());
-    let new = NewPath::try_from(real).map_err(Failure::refused)?;
+    let new = NewPath::unwritten(real).map_err(Failure::refused)?;
     let is = FileFacts {
         mode: 0o600,
         ..owner
