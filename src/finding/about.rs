@@ -194,14 +194,19 @@ fn about(code: Code) -> About {
     About { severities, remedy }
 }
 
+/// Whether a finding of this code may block.
+pub(super) fn can_block(code: Code) -> bool {
+    about(code).severities.contains(&Block)
+}
+
 /// `docs/findings.md`.
 pub fn page() -> String {
     let mut page = String::from(
         "# Findings\n\n\
          What `check`, `plan` and `apply` find has a code, which stays the same; scripts may match on it. Each finding says \
          where it is, why it\nmatters and what to do. `block` ends `check` with 3, and `apply` refuses while it holds. \
-         `--accept CODE` overrules only those that\nsay so here: the others guard a rule that no flag turns off, or nothing \
-         is there to be overruled.\n\n\
+         `plan --accept CODE` overrules those\nthat say so here: each of the others names the rule that it guards, which no flag turns off, or says what else keeps \
+         it. What\nnever blocks (–) needs no overruling.\n\n\
          This page is made from the code by `SNAPSHOTS=overwrite cargo test --test findings`.\n\n\
          | code | weighs | means | what to do | `--accept` |\n|---|---|---|---|---|\n",
     );
@@ -213,9 +218,10 @@ pub fn page() -> String {
             Info => "info",
         });
         let weighs = words.collect::<Vec<_>>().join(", ");
-        let accept = match code.acceptable() {
-            true => "yes",
-            false => "no",
+        let accept = match (code.acceptable(), code.guard()) {
+            (true, _) => "yes".to_owned(),
+            (false, Some(guard)) => format!("no: {guard}"),
+            (false, None) => "–".to_owned(),
         };
         let meaning = meaning.replace('\n', " ").replace('|', "\\|");
         // Writing to memory doesn't fail.
