@@ -14,6 +14,7 @@ mod units;
 mod validators;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use tmkms_core::protocol::TmkmsVersion;
@@ -63,12 +64,23 @@ pub struct Binary {
 }
 
 /// What was found at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Found {
     File(Vec<u8>),
     /// A link, a folder or a device, said in words.
     Other(String),
     Unreadable(String),
+}
+
+/// A file in the way may be a config with a password in it (rule S11).
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::File(bytes) => write!(f, "File of {} bytes", bytes.len()),
+            Found::Other(what) => write!(f, "Other({what})"),
+            Found::Unreadable(why) => write!(f, "Unreadable({why})"),
+        }
+    }
 }
 
 /// Everything that checks look at.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// One `Key=value` of a unit file, and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setting {
     pub section: String,
     pub key: String,
@@ -15,6 +15,13 @@ pub struct Setting {
     pub span: Range<usize>,
     /// 1-based.
     pub line: usize,
+}
+
+/// An `Environment=` may hold a password (rule S11).
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}= in line {}", self.section, self.key, self.line)
+    }
 }
 
 /// A unit file, or a drop-in, read from its text.
