@@ -39,6 +39,10 @@ impl Disk for Given<'_> {
     fn is_link(&self, path: &str) -> bool {
         Given::kind(path) & 32 != 0
     }
+
+    fn one_name(&self, path: &str) -> String {
+        path.replace("./", "")
+    }
 }
 
 /// Between a config and what the files that it names hold.

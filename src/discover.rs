@@ -30,7 +30,7 @@ use crate::unit::UnitName;
 pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
-pub use signer::chains;
+pub use signer::{chains, link_free};
 pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
