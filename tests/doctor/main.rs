@@ -11,6 +11,7 @@ mod coming;
 mod sandbox;
 mod secrets;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -74,12 +75,71 @@ fn doctor(host: &Host, words: &[&str], code: i32) -> Value {
         .map(|c| c["check"].as_str().unwrap())
         .collect();
     assert_eq!(names, CHECKS, "a fixed order");
+    for check in checks.iter().filter(|c| c["check"] != "plan") {
+        let listed = &documented()[check["check"].as_str().unwrap()];
+        for finding in check["findings"].as_array().unwrap() {
+            let code = finding["code"].as_str().unwrap();
+            assert!(listed.contains(code), "docs/doctor.md: {finding}");
+        }
+    }
     let blocks = checks
         .iter()
         .flat_map(|c| c["findings"].as_array().unwrap());
     let blocks = blocks.filter(|f| f["severity"] == "block").count();
     assert_eq!(code == 3, blocks > 0, "{report}");
     report
+}
+
+/// The codes that docs/doctor.md lists, by check.
+fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let page = include_str!("../../docs/doctor.md");
+    let rows = page.lines().filter_map(|row| {
+        let cells: Vec<&str> = row.strip_prefix("| ")?.split(" | ").collect();
+        let codes = cells.get(2)?.split('`').skip(1).step_by(2).collect();
+        CHECKS.contains(&cells[0]).then_some((cells[0], codes))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_code_that_is_listed_is_caused_by_a_test() {
+    let tests = [
+        include_str!("main.rs"),
+        include_str!("access.rs"),
+        include_str!("secrets.rs"),
+        include_str!("../keys/machine.rs"),
+        include_str!("../keys/devices.rs"),
+        include_str!("../keys/files.rs"),
+        include_str!("../peers.rs"),
+        include_str!("../guards.rs"),
+        include_str!("../names.rs"),
+        include_str!("../refusals.rs"),
+        include_str!("../discovery/main.rs"),
+        include_str!("../lab/doctor.rs"),
+        include_str!("../lab/refusals.rs"),
+    ];
+    let documented = documented();
+    assert_eq!(documented.len(), CHECKS.len());
+    for code in documented
+        .iter()
+        .filter(|(check, _)| **check != "plan")
+        .flat_map(|(_, c)| c)
+    {
+        let camel: String = code
+            .split('-')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect();
+        let forms = [
+            format!("\"{code}\""),
+            format!("[{code}]"),
+            format!("Code::{camel},"),
+            format!("Code::{camel})"),
+        ];
+        let caused = tests
+            .iter()
+            .any(|test| forms.iter().any(|form| test.contains(form)));
+        assert!(caused, "no test causes {code}");
+    }
 }
 
 fn check<'a>(report: &'a Value, name: &str) -> &'a Value {

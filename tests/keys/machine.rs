@@ -31,6 +31,8 @@ struct Machine {
     connector: Option<bool>,
     /// Why the device doesn't answer, if it doesn't.
     trouble: Option<Trouble>,
+    /// What every process is connected to.
+    connections: Vec<Connection>,
 }
 
 const SOUND: Machine = Machine {
@@ -39,6 +41,7 @@ const SOUND: Machine = Machine {
     exportable: false,
     connector: Some(true),
     trouble: None,
+    connections: Vec::new(),
 };
 
 struct PlayedClock(Box<dyn Clock>, Option<bool>);
@@ -61,7 +64,7 @@ impl Clock for PlayedClock {
     }
 }
 
-struct PlayedProcesses(Box<dyn Processes>, Option<bool>);
+struct PlayedProcesses(Box<dyn Processes>, Option<bool>, Vec<Connection>);
 
 impl Processes for PlayedProcesses {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
@@ -72,8 +75,8 @@ impl Processes for PlayedProcesses {
         self.0.in_unit(unit, control_group)
     }
 
-    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
-        self.0.connections(pid)
+    fn connections(&mut self, _pid: u32) -> Result<Vec<Connection>> {
+        Ok(self.2.clone())
     }
 
     fn last_lines(
@@ -145,7 +148,11 @@ fn check(host: &Host, machine: &Machine, name: &str) -> Check {
     opened.modelled = false;
     opened.hsm = Box::new(PlayedHsm(machine.clone()));
     opened.clock = Box::new(PlayedClock(opened.clock, machine.synchronised));
-    opened.processes = Box::new(PlayedProcesses(opened.processes, machine.reads_journal));
+    opened.processes = Box::new(PlayedProcesses(
+        opened.processes,
+        machine.reads_journal,
+        machine.connections.clone(),
+    ));
     let mut inventory = discover::inventory(&mut opened, Versions::Ask).unwrap();
     discover::devices(&mut opened, &mut inventory);
     let coming = Coming::None("none is asked for".into());
@@ -349,4 +356,29 @@ fn a_device_that_does_not_answer_is_not_fine() {
         assert_eq!(check.fine, None);
     }
     assert_eq!(check(&host, &SOUND, "devices").judged, Judged::Whole);
+}
+
+#[test]
+fn a_signer_without_its_validator() {
+    let host = Host::of("commercio");
+    let validators = |connections: &[&str]| {
+        let tcp = |at: &&str| Connection::Tcp(at.parse().unwrap());
+        let machine = Machine {
+            connections: connections.iter().map(tcp).collect(),
+            ..SOUND
+        };
+        check(&host, &machine, "validators")
+    };
+    let all = ["10.1.1.1:26658", "10.1.1.2:26658", "10.1.1.3:26658"];
+    fine(&validators(&all));
+    let one_less = validators(&all[..2]);
+    finds(
+        &one_less,
+        Severity::Warn,
+        Code::NotConnected,
+        "tmkms-03.service has no connection to 10.1.1.3:26658",
+    );
+    assert_eq!(one_less.findings.len(), 1, "{one_less:#?}");
+    // Another port of the same machine is something else.
+    assert_eq!(validators(&["10.1.1.1:26657"]).findings.len(), 3);
 }
