@@ -124,21 +124,17 @@ impl Sandbox {
         reading.sandbox
     }
 
-    /// What a link-free path is to the process; none where it is what it is on the host.
+    /// What a link-free path is to the process, itself; none where it is what it is on the host. Whoever asks of a path asks
+    /// of the folders before it too: what lies below a hidden one is gone, whatever is said of it.
     pub fn part(&self, path: &Path) -> Option<&Part> {
         let over = self
             .parts
             .iter()
             .filter(|part| path.starts_with(&part.path));
-        // What lies below a hidden folder is gone, whatever is said of it.
-        let hidden = over.clone().find(|part| part.made == Made::Inaccessible);
-        let nearest = || {
-            over.clone().min_by_key(|part| {
-                let depth = part.path.components().count();
-                (std::cmp::Reverse(depth), part.made)
-            })
-        };
-        hidden.or_else(nearest)
+        over.min_by_key(|part| {
+            let depth = part.path.components().count();
+            (std::cmp::Reverse(depth), part.made)
+        })
     }
 
     /// The setting that makes a path a mount of its own, over which nothing can be renamed. What says no more than the
