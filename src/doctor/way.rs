@@ -249,3 +249,98 @@ pub fn is_systems(folder: &Path) -> bool {
     ALL_BELOW.iter().any(|system| folder.starts_with(system))
         || THEMSELVES.iter().any(|system| folder == Path::new(system))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Fingerprint;
+    use crate::floor::Floor;
+    use crate::host::Like;
+    use crate::inventory::FileFacts;
+    use crate::paths::{ManagedLink, ManagedPath};
+
+    /// Files whose lists whoever runs kmsctl may not read.
+    struct Closed;
+
+    fn denied<T>() -> io::Result<T> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    impl Files for Closed {
+        fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+            let facts = FileFacts {
+                uid: 10,
+                gid: 10,
+                mode: 0o777,
+            };
+            Ok(Some(match path.extension() {
+                Some(_) => Entry::File(facts),
+                None => Entry::Folder(facts),
+            }))
+        }
+
+        fn acl(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+            match path.extension() {
+                Some(_) => denied(),
+                None => Ok(None),
+            }
+        }
+
+        fn fingerprint(&self, _: &Path) -> io::Result<Fingerprint> {
+            denied()
+        }
+
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            denied()
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            denied()
+        }
+
+        fn resolve(&self, _: &Path) -> io::Result<PathBuf> {
+            denied()
+        }
+
+        fn sync(&self, _: &Path) -> io::Result<()> {
+            denied()
+        }
+
+        fn sync_folder(&self, _: &Path) -> io::Result<()> {
+            denied()
+        }
+
+        fn create_folder(&self, _: &ManagedPath) -> io::Result<()> {
+            denied()
+        }
+
+        fn create(&self, _: &ManagedPath, _: &[u8], _: &Like) -> io::Result<()> {
+            denied()
+        }
+
+        fn lay_floor(&self, _: &Floor, _: &Path) -> io::Result<()> {
+            denied()
+        }
+
+        fn withdraw_floor(&self, _: &Floor) -> io::Result<()> {
+            denied()
+        }
+
+        fn remove(&self, _: &ManagedPath) -> io::Result<()> {
+            denied()
+        }
+
+        fn set_link(&self, _: &ManagedLink, _: Option<&Path>) -> io::Result<()> {
+            denied()
+        }
+    }
+
+    /// A mode that lets everybody says nothing where a list may say otherwise.
+    #[test]
+    fn a_list_that_can_t_be_read_isn_t_taken_for_none() {
+        let sight = Sight::of(&Closed);
+        assert!(sight.way(Path::new("/a/b")).is_ok());
+        let error = sight.way(Path::new("/a/b.key")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+}

@@ -162,6 +162,23 @@ fn homes_and_the_unit_s_own_folders() {
     assert!(!with(&host, "ProtectSystem=strict").0.is_empty());
     let own = with(&host, "ProtectSystem=strict\nStateDirectory=kms").0;
     assert!(own.is_empty(), "{own:#?}");
+    // Less strict ones keep only the system's own folders.
+    let mut place = "/var/lib/kms/state.json".to_owned();
+    for (folder, yes, full) in [
+        ("var/lib", false, false),
+        ("etc", false, true),
+        ("usr", true, true),
+    ] {
+        fs::create_dir_all(host.path(&format!("{folder}/kms"))).unwrap();
+        let next = format!("/{folder}/kms/state.json");
+        host.write(&next, &host.read("var/lib/kms/state.json"));
+        host.edit(&config, &place, &next);
+        place = next;
+        for (setting, keeps) in [("yes", yes), ("full", full)] {
+            let found = with(&host, &format!("ProtectSystem={setting}")).0;
+            assert_eq!(!found.is_empty(), keeps, "{setting} {place}: {found:#?}");
+        }
+    }
 }
 
 /// tmkms renames a new state file over the old one, and over a mount nothing can be renamed.
