@@ -7,30 +7,56 @@ use kmsctl::plan::Plan;
 use kmsctl::unit::effective::Effective;
 use kmsctl::unit::variables::Variables;
 use kmsctl::unit::{UnitName, UnitText, words};
+use kmsctl::validator::{ConfigToml, Listen};
 use tmkms_core::check::{Disk, Tmkms, Unread, Zeroizing, check};
-use tmkms_core::config::{Config, redacted, secret_spans};
-use tmkms_core::state::SignState;
+use tmkms_core::config::{Config, SoftsignFormat, redacted, secret_spans};
+use tmkms_core::keys::{KeyFile, SecretKey};
+use tmkms_core::state::{SignState, StateFile, StateFormat};
 
-/// A disk with nothing on it but folders.
-struct Nothing;
+/// A disk on which a path's own letters say what is there: nothing, what can't be read, a folder or a link, or a file of
+/// the bytes that the fuzzer gives.
+struct Given<'a>(&'a [u8]);
 
-impl Disk for Nothing {
-    fn read(&self, _: &str) -> Result<Zeroizing<Vec<u8>>, Unread> {
-        Err(Unread::Missing)
-    }
-
-    fn is_folder(&self, _: &str) -> bool {
-        true
-    }
-
-    fn is_link(&self, _: &str) -> bool {
-        false
+impl Given<'_> {
+    fn kind(path: &str) -> u8 {
+        path.bytes().fold(0, u8::wrapping_add)
     }
 }
 
-/// A tmkms.toml: read, judged for every generation of tmkms, shown, and with its secrets hidden.
+impl Disk for Given<'_> {
+    fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, Unread> {
+        match Given::kind(path) % 8 {
+            0 => Err(Unread::Missing),
+            1 => Err(Unread::Because("it can't be read".into())),
+            _ => Ok(Zeroizing::new(self.0.to_vec())),
+        }
+    }
+
+    fn is_folder(&self, path: &str) -> bool {
+        Given::kind(path) & 16 == 0
+    }
+
+    fn is_link(&self, path: &str) -> bool {
+        Given::kind(path) & 32 != 0
+    }
+
+    fn one_name(&self, path: &str) -> String {
+        path.replace("./", "")
+    }
+}
+
+/// Between a config and what the files that it names hold.
+const FILES: &[u8] = b"\0files\0";
+
+/// A tmkms.toml, and after it what is in the files that it names: read, judged for every generation of tmkms, shown, and
+/// with its secrets hidden.
 pub fn config(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else {
+    let end = bytes.windows(FILES.len()).position(|at| at == FILES);
+    let (config, files) = match end {
+        Some(at) => (&bytes[..at], &bytes[at + FILES.len()..]),
+        None => (bytes, &[][..]),
+    };
+    let Ok(text) = std::str::from_utf8(config) else {
         return;
     };
     let parsed = Config::parse(text);
@@ -46,7 +72,7 @@ pub fn config(bytes: &[u8]) {
         let Ok(version) = version.parse() else {
             continue;
         };
-        let remarks = check(text, &Tmkms::usual(version), &Nothing);
+        let remarks = check(text, &Tmkms::any(version), &Given(files));
         assert!(parsed.is_ok() || remarks.iter().any(|r| r.stops()));
         for remark in remarks {
             let span = &remark.span;
@@ -63,11 +89,65 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A state file.
+/// A state file, of tmkms and of CometBFT: what one of them is made into says no less.
 pub fn state(bytes: &[u8]) {
-    if let Ok(state) = SignState::parse(bytes) {
+    let read = SignState::parse(bytes);
+    if let Ok(state) = read {
         assert!(i64::try_from(state.height).is_ok());
         assert!(i32::try_from(state.round).is_ok() && state.step <= 127);
+    }
+    let Ok(file) = StateFile::parse(bytes) else {
+        return;
+    };
+    if file.format == StateFormat::Tmkms {
+        assert_eq!(read.as_ref().ok(), Some(&file.at));
+    }
+    let made = SignState::parse(file.to_tmkms().as_bytes());
+    assert_eq!(made.ok(), Some(file.at_in_tmkms()));
+    assert!(file.at_in_tmkms() >= file.at);
+    // Not every step has a name in CometBFT's file.
+    if let Ok(back) = StateFile::parse(file.to_cometbft().as_bytes()) {
+        assert_eq!(
+            (back.at.height, back.at.round),
+            (file.at.height, file.at.round)
+        );
+    }
+}
+
+/// A key file of each format, and a validator's own.
+pub fn key(bytes: &[u8]) {
+    for format in [SoftsignFormat::Base64, SoftsignFormat::Json] {
+        let secret = SecretKey::read(bytes, format);
+        match (KeyFile::read(bytes, format), secret) {
+            (Ok(file), Ok(secret)) => {
+                assert!(file.public == secret.public_key() && !file.expanded);
+                let again = SecretKey::read(secret.to_base64().as_bytes(), SoftsignFormat::Base64);
+                assert!(again.is_ok_and(|again| again.public_key() == file.public));
+            }
+            (Ok(file), Err(_)) => assert!(file.expanded),
+            (Err(_), secret) => assert!(secret.is_err()),
+        }
+    }
+    if let Ok(secret) = SecretKey::from_validator_json(bytes) {
+        let read = SecretKey::read(bytes, SoftsignFormat::Json);
+        assert!(read.is_ok_and(|read| read.public_key() == secret.public_key()));
+    }
+}
+
+/// A validator's config.toml, and what the way to a signer makes of it.
+pub fn validator(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(config) = ConfigToml::parse(text) else {
+        return;
+    };
+    let Ok(listen) = "tcp://127.0.0.1:26659".parse::<Listen>() else {
+        return;
+    };
+    if let Ok(changed) = config.with_laddr(text, &listen) {
+        let again = ConfigToml::parse(&changed);
+        assert!(again.is_ok_and(|again| again.key_file.is_none() && again.state_file.is_none()));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::inventory::{FileFacts, Unit};
 use crate::unit::UnitText;
 use crate::unit::words::expand;
 
-const PASSWD: &str = "/etc/passwd";
+pub const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
 /// The host's accounts.
@@ -36,8 +36,77 @@ pub struct Who {
     pub name: String,
     pub uid: u32,
     pub gids: BTreeSet<u32>,
-    /// Modes and lists are nothing to it, as to root while the unit leaves it that power.
-    pub above_modes: bool,
+    pub powers: Powers,
+}
+
+/// The capabilities (capabilities(7)) that count at files: what root has, unless the unit takes it away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Powers {
+    /// CAP_DAC_OVERRIDE: modes and lists are nothing to it.
+    pub overrides: bool,
+    /// CAP_DAC_READ_SEARCH: nor are they to its reading, and to its passing of folders.
+    pub reads: bool,
+    /// CAP_FOWNER: every file is as its own to it.
+    pub owns: bool,
+}
+
+impl Powers {
+    fn all(all: bool) -> Powers {
+        Powers {
+            overrides: all,
+            reads: all,
+            owns: all,
+        }
+    }
+
+    /// What a unit's settings leave of them, as systemd adds these up: the first replaces what holds by default, the
+    /// others add to it, or with `~` take from it; an empty one takes all.
+    fn set(text: &UnitText, key: &str, default: bool) -> Powers {
+        let mut powers = Powers::all(default);
+        let mut untouched = true;
+        let settings = text.settings.iter();
+        for setting in settings.filter(|s| s.section == "Service" && s.key == key) {
+            let (without, names) = match setting.value.strip_prefix('~') {
+                Some(names) => (true, names),
+                None => (false, setting.value.as_str()),
+            };
+            let named = |name: &str| {
+                names
+                    .split_whitespace()
+                    .any(|n| n.eq_ignore_ascii_case(name))
+            };
+            let listed = Powers {
+                overrides: named("CAP_DAC_OVERRIDE"),
+                reads: named("CAP_DAC_READ_SEARCH"),
+                owns: named("CAP_FOWNER"),
+            };
+            let merged = |had: bool, listed: bool| match (without, untouched) {
+                (true, true) => !listed,
+                (true, false) => had && !listed,
+                (false, true) => listed,
+                (false, false) => had || listed,
+            };
+            let empty = names.trim().is_empty();
+            powers = match empty {
+                true => Powers::all(without),
+                false => Powers {
+                    overrides: merged(powers.overrides, listed.overrides),
+                    reads: merged(powers.reads, listed.reads),
+                    owns: merged(powers.owns, listed.owns),
+                },
+            };
+            untouched = empty && without == default;
+        }
+        powers
+    }
+
+    fn and(self, other: Powers) -> Powers {
+        Powers {
+            overrides: self.overrides && other.overrides,
+            reads: self.reads && other.reads,
+            owns: self.owns && other.owns,
+        }
+    }
 }
 
 impl Accounts {
@@ -105,13 +174,13 @@ impl Accounts {
         } else {
             &unit.user
         };
-        let (uid, gid) = match (self.known(user), user.parse()) {
-            (Some(known), _) => (known.uid, Some(known.gid)),
-            (None, Ok(uid)) => (uid, None),
-            (None, Err(_)) if user == "root" => (0, Some(0)),
-            (None, Err(_)) => return Err(format!("the user {user} isn't in {PASSWD}")),
+        // systemd knows root without asking, and starts nothing as a number that is nobody's.
+        let (name, uid, gid) = match self.known(user) {
+            Some(known) => (known.name.as_str(), known.uid, known.gid),
+            None if user == "root" || user == "0" => ("root", 0, 0),
+            None => return Err(format!("the user {user} isn't in {PASSWD}")),
         };
-        let mut gids: BTreeSet<u32> = gid.into_iter().collect();
+        let mut gids = BTreeSet::from([gid]);
         if let Some(group) = text.last("Service", "Group").filter(|g| !g.is_empty()) {
             gids = [self.group(unit, group)?].into();
         }
@@ -120,13 +189,41 @@ impl Accounts {
                 gids.insert(self.group(unit, group)?);
             }
         }
-        gids.extend(self.joined(user));
+        gids.extend(self.joined(name));
+        let bounds = Powers::set(&text, "CapabilityBoundingSet", true);
+        let powers = match uid {
+            0 => bounds,
+            _ => Powers::set(&text, "AmbientCapabilities", false).and(bounds),
+        };
         Ok(Who {
-            name: user.to_owned(),
+            name: name.to_owned(),
             uid,
             gids,
-            above_modes: uid == 0 && !text.empties("Service", "CapabilityBoundingSet"),
+            powers,
         })
+    }
+
+    /// Somebody who logs in here, without a unit's own groups and powers.
+    pub fn anybody(&self, uid: u32) -> Who {
+        let user = self.users.values().find(|user| user.uid == uid);
+        let mut gids: BTreeSet<u32> = user.map(|user| user.gid).into_iter().collect();
+        if let Some(user) = user {
+            gids.extend(self.joined(&user.name));
+        }
+        Who {
+            name: self.user(uid),
+            uid,
+            gids,
+            powers: Powers::all(uid == 0),
+        }
+    }
+
+    /// Who is known to be in a group.
+    pub fn in_group(&self, gid: u32) -> BTreeSet<u32> {
+        let named = self.members.get(&gid).into_iter().flatten();
+        let joined = named.filter_map(|name| Some(self.users.get(name)?.uid));
+        let own = self.users.values().filter(|user| user.gid == gid);
+        joined.chain(own.map(|user| user.uid)).collect()
     }
 
     fn group(&self, unit: &Unit, written: &str) -> Result<u32, String> {
@@ -173,5 +270,53 @@ impl Accounts {
             self.user(facts.uid),
             self.group_name(facts.gid)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_added_up_as_systemd_does() {
+        let all = Powers::all(true);
+        let none = Powers::default();
+        let reads = Powers {
+            reads: true,
+            ..none
+        };
+        let owns = Powers { owns: true, ..none };
+        for (settings, left) in [
+            ("", all),
+            ("CapabilityBoundingSet=", none),
+            ("CapabilityBoundingSet=~", all),
+            ("CapabilityBoundingSet=CAP_NET_ADMIN", none),
+            ("CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_KILL", reads),
+            ("CapabilityBoundingSet=cap_dac_read_search", reads),
+            (
+                "CapabilityBoundingSet=CAP_KILL\nCapabilityBoundingSet=CAP_FOWNER",
+                owns,
+            ),
+            (
+                "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_FOWNER",
+                owns,
+            ),
+            ("CapabilityBoundingSet=~CAP_DAC_OVERRIDE CAP_FOWNER", reads),
+            (
+                "CapabilityBoundingSet=~CAP_DAC_OVERRIDE\nCapabilityBoundingSet=~CAP_FOWNER",
+                reads,
+            ),
+            ("CapabilityBoundingSet=~CAP_KILL", all),
+            (
+                "CapabilityBoundingSet=~CAP_KILL\nCapabilityBoundingSet=CAP_FOWNER",
+                all,
+            ),
+        ] {
+            let text = UnitText::parse(&format!("[Service]\n{settings}\n")).unwrap();
+            let powers = Powers::set(&text, "CapabilityBoundingSet", true);
+            assert_eq!(powers, left, "{settings}");
+        }
+        let text = UnitText::parse("[Service]\nAmbientCapabilities=CAP_FOWNER\n").unwrap();
+        assert_eq!(Powers::set(&text, "AmbientCapabilities", false), owns);
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tmkms_core::check::{self, Disk, Effect, Kind, Remark, Tmkms, Unread, Zeroizing};
 
+use crate::discover::link_free;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::{Entry, Files};
 use crate::kms::tmkms;
@@ -174,6 +175,11 @@ impl Disk for Looked<'_> {
     fn is_link(&self, path: &str) -> bool {
         let entry = self.absolute(path).map(|path| self.files.entry(&path));
         matches!(entry, Some(Ok(Some(Entry::Link(_)))))
+    }
+
+    fn one_name(&self, path: &str) -> String {
+        let name = self.absolute(path).map(|path| link_free(self.files, &path));
+        name.map_or_else(String::new, |path| path.to_string_lossy().into_owned())
     }
 }
 

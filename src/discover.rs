@@ -30,7 +30,7 @@ use crate::unit::UnitName;
 pub use keys::devices;
 pub use links::Links;
 use signer::Binaries;
-pub use signer::chains;
+pub use signer::{chains, link_free};
 pub use start::Start;
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
@@ -194,9 +194,7 @@ fn met(
     };
     let unit_path = host.services.unit_path()?;
     let files = &*host.files;
-    let moving = moves.iter().filter_map(|m| inventory.signer(&m.old));
-    // Whose user isn't known here isn't judged; `doctor` says so.
-    (around.denied, _) = doctor::files::denied(files, moving);
+    around.denied = doctor::coming::of_moves(files, host.modelled, inventory, moves);
     for moving in moves {
         let drop_ins = drop_ins(files, &unit_path, moving)?;
         around.drop_ins.insert(moving.new.clone(), drop_ins);

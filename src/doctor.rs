@@ -6,9 +6,13 @@
 //! never taken for fine.
 
 pub mod access;
+pub mod coming;
 pub mod files;
 mod machine;
 mod running;
+pub mod sandbox;
+mod secrets;
+pub mod way;
 
 use std::collections::BTreeSet;
 
@@ -92,7 +96,7 @@ pub fn examine(
         units(inventory),
         processes(host, inventory),
         files::access(host, inventory),
-        files::secrets(host, inventory),
+        secrets::secrets(host, inventory),
         running::binaries(host, inventory),
         keys(inventory),
         peers(inventory, asked),

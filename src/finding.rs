@@ -116,6 +116,8 @@ pub enum Code {
     PeerUnknown,
     /// The unit's user can't do with a file or folder what its signer must.
     AccessDenied,
+    /// Whether the unit's user can do what its signer must isn't judged, or in part.
+    AccessUnjudged,
     /// A key or a password can be read by others than its signer.
     SecretExposed,
     /// What a signer runs isn't what its path names any more.
@@ -194,31 +196,61 @@ pub enum Code {
     HomePath,
 }
 
+/// Why a finding that blocks can't be overruled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// One of the rules S1 to S12, which no flag turns off.
+    Rule(&'static str),
+    /// A gate of a switch or a way back, with flags of its own.
+    Gate,
+    /// There is nothing to do in its stead: without it nothing can be planned.
+    Unplannable,
+    /// It blocks in `doctor` only, which does nothing.
+    Doctor,
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Guard::Rule(rule) => write!(f, "rule {rule}"),
+            Guard::Gate => f.write_str("a gate"),
+            Guard::Unplannable => f.write_str("nothing to overrule"),
+            Guard::Doctor => f.write_str("`doctor` only"),
+        }
+    }
+}
+
 impl Code {
-    /// Whether `--accept` may overrule it: never where it guards a rule that no flag turns off. What kmsctl knows of a
-    /// tmkms may be overruled, since a tmkms may be built differently; what it knows of state files may not.
+    /// What keeps the code from being overruled where it blocks; none where nothing does. What kmsctl knows of a tmkms may
+    /// be overruled, since a tmkms may be built differently; what it knows of state files may not.
+    pub fn guard(self) -> Option<Guard> {
+        Some(match self {
+            Code::ConfigShared | Code::KeyShared | Code::FenceUnheeded => Guard::Rule("S1"),
+            Code::StateShared | Code::StateElsewhere => Guard::Rule("S2"),
+            Code::StrayProcess | Code::ProcessDiffers => Guard::Rule("S4"),
+            Code::StateUnreadable | Code::StateBehind | Code::StateRefused => Guard::Rule("S6"),
+            Code::InputChanged | Code::NeedsDaemonReload => Guard::Rule("S7"),
+            Code::FenceClosed => Guard::Rule("S8"),
+            Code::StateLinked | Code::FileInTheWay | Code::NotAFile => Guard::Rule("S10"),
+            Code::UnitUnreadable
+            | Code::ConfigUnreadable
+            | Code::ConfigInvalid
+            | Code::PeerUnknown => Guard::Rule("S12"),
+            Code::Laggard
+            | Code::ChainNotHalted
+            | Code::BelowHaltHeight
+            | Code::OldSignerPastHalt
+            | Code::FloorTooHigh
+            | Code::FloorInTheWay => Guard::Gate,
+            Code::NameTaken | Code::EditRefused | Code::SignersTied => Guard::Unplannable,
+            Code::BinaryReplaced | Code::ConnectorAway | Code::DiskFull => Guard::Doctor,
+            _ => return None,
+        })
+    }
+
+    /// Whether `--accept` may overrule it: everything that blocks and guards no rule.
     pub fn acceptable(self) -> bool {
-        matches!(
-            self,
-            Code::StateUnknown
-                | Code::VersionUnknown
-                | Code::FieldUnknown
-                | Code::ChainIdRefused
-                | Code::ChainRepeated
-                | Code::ChainUnknown
-                | Code::AddressRefused
-                | Code::ProviderRefused
-                | Code::SerialRefused
-                | Code::KeyFileRefused
-                | Code::PasswordFileRefused
-                | Code::IdentityKey
-                | Code::StateHook
-                | Code::AccessDenied
-                | Code::KeyUnfit
-                | Code::HsmRefused
-                | Code::HsmKeyUnfit
-                | Code::HsmSerial
-        )
+        about::can_block(self) && self.guard().is_none()
     }
 }
 

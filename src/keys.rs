@@ -62,6 +62,7 @@ pub struct Device {
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
     known: BTreeMap<KeyRef, Result<PublicKey, Unknown>>,
+    expanded: BTreeSet<KeyRef>,
     /// As they were asked; none before.
     pub devices: Vec<Device>,
 }
@@ -73,6 +74,16 @@ impl Keys {
             Some(Ok(_)) => {}
             _ => drop(self.known.insert(key, public)),
         }
+    }
+
+    /// Notes that a key's file holds it expanded: not every tmkms takes that.
+    pub fn saw_expanded(&mut self, key: KeyRef) {
+        self.expanded.insert(key);
+    }
+
+    /// Whether a key's file holds it expanded.
+    pub fn is_expanded(&self, key: &KeyRef) -> bool {
+        self.expanded.contains(key)
     }
 
     /// The public half.

@@ -175,17 +175,11 @@ impl TryFrom<PathBuf> for ManagedPath {
 pub struct NewPath(PathBuf);
 
 impl NewPath {
-    pub fn as_path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl TryFrom<PathBuf> for NewPath {
-    type Error = NotManaged;
-
-    /// Takes what stands in a tmkms.toml and in a unit as it is: no blank, quote or specifier that one of them would read
-    /// in another way.
-    fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
+    /// A path that goes into no config and no unit: blanks and letters of every language are as good as others there.
+    ///
+    /// # Errors
+    /// A path that is relative or climbs with `..`, and one that can't be told in a line.
+    pub fn unwritten(path: PathBuf) -> Result<Self, NotManaged> {
         let shown = path.display();
         let plain = path.is_absolute()
             && path.file_name().is_some()
@@ -197,13 +191,35 @@ impl TryFrom<PathBuf> for NewPath {
                 "{shown:?} is no absolute path without `..`"
             )));
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
-        if !path.to_str().is_some_and(|text| text.chars().all(fits)) {
+        let text = path.to_str();
+        if text.is_none_or(|text| text.chars().any(char::is_control)) {
             return Err(NotManaged(format!(
-                "{shown:?} has a character that a unit reads in its own way: only letters, digits and ./_-+@:,= are taken"
+                "{shown:?} isn't UTF-8, or has a control character in it"
             )));
         }
         Ok(NewPath(path))
+    }
+
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<PathBuf> for NewPath {
+    type Error = NotManaged;
+
+    /// Takes what stands in a tmkms.toml and in a unit as it is: no blank, quote or specifier that one of them would read
+    /// in another way.
+    fn try_from(path: PathBuf) -> Result<Self, NotManaged> {
+        let new = NewPath::unwritten(path)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
+        if !new.0.to_str().is_some_and(|text| text.chars().all(fits)) {
+            return Err(NotManaged(format!(
+                "{:?} has a character that a unit reads in its own way: only letters, digits and ./_-+@:,= are taken",
+                new.0.display()
+            )));
+        }
+        Ok(new)
     }
 }
 
@@ -321,6 +337,28 @@ mod tests {
         protected.insert("/data/state.toml");
         assert!(ManagedPath::config("/data/state.toml".into(), &protected).is_err());
         assert!(ManagedPath::config("/data/tmkms.v3.toml".into(), &protected).is_ok());
+    }
+
+    #[test]
+    fn only_what_goes_into_a_unit_is_held_to_its_letters() {
+        for (path, written, unwritten) in [
+            ("/kms/a-1_b.json", true, true),
+            ("/kms/mit Leerzeichen/ü.json", false, true),
+            ("/kms/100%n.json", false, true),
+            ("/kms/\"a\".json", false, true),
+            ("/kms/a\nb.json", false, false),
+            ("/kms/../b.json", false, false),
+            ("b.json", false, false),
+            ("/", false, false),
+        ] {
+            let path = PathBuf::from(path);
+            assert_eq!(NewPath::try_from(path.clone()).is_ok(), written, "{path:?}");
+            assert_eq!(
+                NewPath::unwritten(path.clone()).is_ok(),
+                unwritten,
+                "{path:?}"
+            );
+        }
     }
 
     #[test]

@@ -279,6 +279,17 @@ mod tests {
         }
     }
 
+    /// A retired signer's height is that of the day it was left: it would hold up every later night.
+    #[test]
+    fn retired_signers_have_no_height() {
+        let retired = ROW.replace("false", "true");
+        assert!(said(0, &retired).heights("x-1").is_empty());
+        let both = format!("{ROW},{}", retired.replace("\"height\":7", "\"height\":3"));
+        let heights = said(0, &both).heights("x-1");
+        assert_eq!(heights.len(), 1, "{heights:?}");
+        assert_eq!(heights[0].reading.height().map(|at| at.height), Some(7));
+    }
+
     #[test]
     fn what_is_not_known_stands_against_the_move() {
         let unreadable = ROW.replace("\"height\":7", "\"height\":null");

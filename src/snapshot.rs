@@ -16,6 +16,7 @@ pub mod placeholder;
 pub mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -40,12 +41,23 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const DOCUMENT: &str = "/run/kmsctl/snapshot.json";
 
 /// What stands at a path of the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Node {
     Folder(FileFacts),
     File(FileFacts, Vec<u8>),
     /// With the host's own target: below `--root` an absolute one is looked up below the root again.
     Link(PathBuf),
+}
+
+/// What goes into the tree has its secrets taken out, and what is still to be masked has not (rule S11).
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Folder(facts) => write!(f, "Folder {:04o}", facts.mode),
+            Node::File(facts, bytes) => write!(f, "File {:04o}, {} bytes", facts.mode, bytes.len()),
+            Node::Link(target) => write!(f, "Link to {}", target.display()),
+        }
+    }
 }
 
 /// A tree, by link-free paths: a parent comes before what is in it.

@@ -58,3 +58,13 @@ fn plans() {
 fn journals() {
     replayed("journal", readers::journal);
 }
+
+#[test]
+fn keys() {
+    replayed("key", readers::key);
+}
+
+#[test]
+fn validators() {
+    replayed("validator", readers::validator);
+}

@@ -289,3 +289,48 @@ fn no_fixture_holds_a_key_or_a_password() {
     }
     walk(&support::fixture(""));
 }
+
+/// What a panic or a log line may show of values that hold others' texts.
+#[test]
+fn debug_shows_no_text() {
+    use kmsctl::check::source::Source;
+    use kmsctl::inventory::FileFacts;
+    use kmsctl::plan::safety::Found;
+    use kmsctl::snapshot::Node;
+    use kmsctl::unit::UnitText;
+    use kmsctl::unit::variables::Variables;
+    use tmkms_core::config::SoftsignFormat;
+    use tmkms_core::keys::{KeyFile, SecretKey};
+
+    let bytes = PASSWORD.as_bytes().to_vec();
+    let config = Source::of(format!("password = \"{PASSWORD}\"\n"));
+    let facts = FileFacts {
+        uid: 0,
+        gid: 0,
+        mode: 0o600,
+    };
+    let unit =
+        UnitText::parse(&format!("[Service]\nEnvironment=HSM_PASSWORD={PASSWORD}\n")).unwrap();
+    let mut variables = Variables::default();
+    variables.assign(&[format!("HSM_PASSWORD={PASSWORD}")]);
+    let shown = format!(
+        "{config:?} {:?} {:?} {unit:?} {variables:?}",
+        Found::File(bytes.clone()),
+        Node::File(facts, bytes.clone())
+    );
+    assert!(!shown.contains(PASSWORD), "{shown}");
+    // Nor as numbers.
+    assert!(
+        !shown.contains(&format!("{}, {}", bytes[0], bytes[1])),
+        "{shown}"
+    );
+    let seed = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let secret = SecretKey::read(seed.as_bytes(), SoftsignFormat::Base64).unwrap();
+    let file = KeyFile::read(seed.as_bytes(), SoftsignFormat::Base64).unwrap();
+    let shown = format!("{secret:?} {file:?}");
+    assert!(
+        !shown.contains("AQEB") && !shown.contains("1, 1"),
+        "{shown}"
+    );
+    assert!(!shown.contains("01010101"), "{shown}");
+}

@@ -200,3 +200,15 @@ fn what_can_t_be_read_is_said_with_its_file() {
         .exits(1)
         .says(&["reading /root/none.json"]);
 }
+
+/// No config and no unit reads it.
+#[test]
+fn any_name_is_good_enough_for_a_converted_file() {
+    let host = host();
+    let to = "/root/f\u{fc}r sp\u{e4}ter.json";
+    host.kmsctl(&["state", "convert", &format!("/{COMETBFT}"), to])
+        .exits(0);
+    host.kmsctl(&["state", "show", to])
+        .exits(0)
+        .says(&["2233600"]);
+}

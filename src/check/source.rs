@@ -2,6 +2,7 @@
 //!
 //! Of a text that isn't TOML nothing but the names of tmkms' own fields is shown: where its secrets are can't be said.
 
+use std::fmt;
 use std::ops::Range;
 
 use tmkms_core::config::{PLACEHOLDER, is_field, secret_spans};
@@ -10,7 +11,6 @@ use tmkms_core::config::{PLACEHOLDER, is_field, secret_spans};
 const WIDEST: usize = 240;
 
 /// A config's text, its lines and its secrets.
-#[derive(Debug)]
 pub struct Source {
     text: String,
     /// Where each line begins.
@@ -24,6 +24,12 @@ pub struct Source {
 pub struct Shown {
     pub line: String,
     pub marked: Range<usize>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source of {} lines", self.lines.len())
+    }
 }
 
 impl Source {

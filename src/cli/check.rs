@@ -86,10 +86,10 @@ pub fn run(
         Err(e) => return Err(e.into()),
     };
     let (asked, problems) = match args.configs.is_empty() {
-        true => (discovered(&starts, args.tmkms, known)?, problems),
+        true => (discovered(&*files, &starts, args.tmkms, known)?, problems),
         // What is wrong with units is no matter of a config that was named.
         false => (
-            named(&args.configs, &starts, root, args.tmkms, known)?,
+            named(&*files, &args.configs, &starts, root, args.tmkms, known)?,
             Vec::new(),
         ),
     };
@@ -149,6 +149,7 @@ fn version_of(start: &Start, given: Option<TmkmsVersion>) -> Result<TmkmsVersion
 }
 
 fn discovered(
+    files: &dyn Files,
     starts: &[Start],
     given: Option<TmkmsVersion>,
     known: impl Fn(TmkmsVersion) -> Tmkms,
@@ -157,7 +158,11 @@ fn discovered(
     let mut asked = Vec::new();
     for start in starts {
         let version = version_of(start, given)?;
-        if seen.insert((&start.config, version, &start.directory)) {
+        // Two units may spell one config, and one folder, in two ways.
+        let config = discover::link_free(files, &start.config);
+        let directory = files.resolve(&start.directory);
+        let directory = directory.unwrap_or_else(|_| start.directory.clone());
+        if seen.insert((config, version, directory)) {
             asked.push(Asked {
                 named: start.config.clone(),
                 path: start.config.clone(),
@@ -170,6 +175,7 @@ fn discovered(
 }
 
 fn named(
+    files: &dyn Files,
     configs: &[PathBuf],
     starts: &[Start],
     root: Option<&Path>,
@@ -184,7 +190,9 @@ fn named(
     let mut asked = Vec::new();
     for config in configs {
         let path = tmkms::absolute(&config.to_string_lossy(), &here);
-        let start = starts.iter().find(|start| start.config == path);
+        let one_name = discover::link_free(files, &path);
+        let is = |start: &&Start| discover::link_free(files, &start.config) == one_name;
+        let start = starts.iter().find(is);
         let version = match (start, given) {
             (_, Some(version)) => version,
             (Some(start), None) => version_of(start, None)?,

@@ -14,7 +14,7 @@ use tmkms_core::protocol::ProtocolVersion;
 
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::finding::Code;
+use crate::finding::{Code, Guard};
 use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::journal::store::History;
@@ -67,9 +67,13 @@ pub struct PlanArgs {
 impl PlanArgs {
     fn request(&self, host: &Host) -> Result<Request, Failure> {
         if let Some(code) = self.accept.iter().find(|c| !c.acceptable()) {
-            return Err(Failure::usage(format!(
-                "--accept {code}: that finding guards a rule that no flag turns off"
-            )));
+            return Err(Failure::usage(match code.guard() {
+                Some(Guard::Rule(rule)) => format!(
+                    "--accept {code}: that finding guards a rule that no flag turns off ({rule})"
+                ),
+                Some(guard) => format!("--accept {code}: that finding can't be overruled: {guard}"),
+                None => format!("--accept {code}: that finding never blocks"),
+            }));
         }
         Ok(Request {
             new_chain: self.new_chain.clone(),

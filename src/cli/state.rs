@@ -143,7 +143,7 @@ fn convert(
             )));
         }
     };
-    let new = NewPath::try_from(real(files, to)?).map_err(Failure::refused)?;
+    let new = NewPath::unwritten(real(files, to)?).map_err(Failure::refused)?;
     free(host, files, new.as_path(), written.at)?;
     is_nobody_s(host, &real(files, from)?, new.as_path())?;
     let is = FileFacts {

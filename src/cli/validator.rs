@@ -96,7 +96,7 @@ fn find(files: &Tree, given: &Path) -> Result<Found, Failure> {
         .with_context(|| format!("reading {shown}"))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::refused(format!("{shown}: it isn't UTF-8")))?;
-    let backup = NewPath::try_from(folder.join(format!("{name}{BACKUP}")));
+    let backup = NewPath::unwritten(folder.join(format!("{name}{BACKUP}")));
     Ok(Found {
         backup: backup.map_err(Failure::refused)?,
         path,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tmkms_core::SecretKey;
+use tmkms_core::KeyFile;
 use tmkms_core::config::{Adapter as Named, KeyRef, KeyType, Yubihsm};
 use zeroize::Zeroizing;
 
@@ -25,18 +25,20 @@ pub fn files(files: &dyn Files, signers: &[Signer]) -> Keys {
         for key in provided.filter(|key| key.key_type == KeyType::Consensus) {
             let path = tmkms::absolute(&key.path.value, &signer.unit.working_directory);
             let path = link_free(files, &path);
-            let public = read
+            let file = read
                 .entry((path.clone(), key.key_format == Default::default()))
                 .or_insert_with(|| match files.read_secret(&path) {
-                    Ok(bytes) => match SecretKey::read(&bytes, key.key_format) {
-                        Ok(secret) => Ok(secret.public_key()),
-                        Err(why) => Err(Unknown::Unfit(why.to_string())),
-                    },
+                    Ok(bytes) => KeyFile::read(&bytes, key.key_format)
+                        .map_err(|why| Unknown::Unfit(why.to_string())),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Unknown::Missing),
                     Err(e) => Err(Unknown::Unreadable(e.to_string())),
                 });
             let path = path.to_string_lossy().into_owned();
-            keys.saw(KeyRef::Softsign { path }, public.clone());
+            let key = KeyRef::Softsign { path };
+            if matches!(file, Ok(file) if file.expanded) {
+                keys.saw_expanded(key.clone());
+            }
+            keys.saw(key, file.clone().map(|file| file.public));
         }
     }
     keys

@@ -1,13 +1,8 @@
-//! What a unit's user may do with a path, by the kernel's own rules: owner, groups, mode, access control list, and every
-//! folder on the way. What a unit's sandboxing takes away besides isn't known here.
-
-use std::io;
-use std::path::{Path, PathBuf};
+//! What somebody may do with a file or folder that they came to, by the kernel's own rules: owner, groups, mode, access
+//! control list, capabilities. Pure.
 
 use crate::accounts::Who;
-use crate::host::{Entry, Files};
 use crate::inventory::FileFacts;
-use crate::kms::tmkms;
 
 /// What is wanted of a path; the kernel's bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +14,12 @@ pub enum Need {
     Pass = 1,
 }
 
-/// What keeps a user from a path: the path itself, or a folder before it.
+/// What is asked about: a file or a folder, whose it is, and its list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Barrier {
-    pub path: PathBuf,
-    pub need: Need,
-    pub facts: FileFacts,
-    pub acl: bool,
+pub struct Object {
     pub folder: bool,
+    pub facts: FileFacts,
+    pub acl: Option<Vec<u8>>,
 }
 
 /// An entry of an access control list (acl(5)): what the kernel keeps in `system.posix_acl_access`.
@@ -60,14 +53,18 @@ fn entries(acl: &[u8]) -> Option<Vec<AclEntry>> {
     Some(entries.iter().map(entry).collect())
 }
 
-/// Whether a user may do something with a file or folder that they came to.
-pub fn may(who: &Who, need: Need, facts: &FileFacts, acl: Option<&[u8]>) -> bool {
-    let need = need as u32;
-    if who.above_modes {
-        // Root reads and writes everything, and runs what anybody may run.
-        return need & 1 == 0 || facts.mode & 0o111 != 0 || need == Need::Change as u32;
+/// Whether somebody may do something with it.
+pub fn may(who: &Who, need: Need, object: &Object) -> bool {
+    let Object { folder, facts, acl } = object;
+    // Nothing runs a file that nobody may run.
+    if who.powers.overrides && (*folder || need != Need::Pass || facts.mode & 0o111 != 0) {
+        return true;
     }
-    if let Some(entries) = acl.and_then(entries) {
+    if who.powers.reads && (need == Need::Read || (*folder && need == Need::Pass)) {
+        return true;
+    }
+    let need = need as u32;
+    if let Some(entries) = acl.as_deref().and_then(entries) {
         return by_acl(who, need, facts, &entries);
     }
     let bits = if who.uid == facts.uid {
@@ -107,118 +104,59 @@ fn by_acl(who: &Who, need: u32, facts: &FileFacts, entries: &[AclEntry]) -> bool
     }
 }
 
-/// Users and groups beside the owner's that a list lets read.
-pub fn readers_by_acl(acl: &[u8]) -> Vec<(bool, u32)> {
-    let entries = entries(acl).unwrap_or_default();
+/// Whom an object's mode and list name, where they let read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// Other users, by a list.
+    pub users: Vec<u32>,
+    /// The object's own group, and others by a list.
+    pub groups: Vec<u32>,
+    pub by_list: bool,
+}
+
+pub fn readers(object: &Object) -> Readers {
+    let facts = &object.facts;
+    let Some(entries) = object.acl.as_deref().and_then(entries) else {
+        let own = (facts.mode & 0o040 != 0).then_some(facts.gid);
+        return Readers {
+            groups: own.into_iter().collect(),
+            ..Readers::default()
+        };
+    };
+    // With a list the mode's group is the list's mask.
     let mask = entries.iter().find(|e| e.tag == MASK);
     let reads = |e: &&AclEntry| e.permissions & mask.map_or(7, |m| m.permissions) & 4 != 0;
-    let named = entries.iter().filter(|e| matches!(e.tag, USER | GROUP));
-    named.filter(reads).map(|e| (e.tag == USER, e.id)).collect()
-}
-
-/// What keeps a user from a path; none where nothing does, or where nothing is there.
-///
-/// # Errors
-/// Whoever runs kmsctl can't look.
-pub fn barrier(
-    files: &dyn Files,
-    who: &Who,
-    path: &Path,
-    need: Need,
-) -> io::Result<Option<Barrier>> {
-    let mut path = path.to_owned();
-    // As many links as the kernel follows.
-    for _ in 0..40 {
-        let Some(parent) = path.parent() else {
-            break;
-        };
-        let parent = match files.resolve(parent) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mut ancestors: Vec<&Path> = parent.ancestors().collect();
-        ancestors.reverse();
-        for folder in ancestors {
-            if let Some(barrier) = at(files, who, folder, Need::Pass)? {
-                return Ok(Some(barrier));
-            }
-        }
-        match files.entry(&path)? {
-            Some(Entry::Link(target)) => {
-                path = tmkms::absolute(&target.to_string_lossy(), &parent);
-            }
-            _ => return at(files, who, &path, need),
-        }
-    }
-    Ok(None)
-}
-
-fn at(files: &dyn Files, who: &Who, path: &Path, need: Need) -> io::Result<Option<Barrier>> {
-    let (facts, folder) = match files.entry(path)? {
-        Some(Entry::File(facts)) => (facts, false),
-        Some(Entry::Folder(facts)) => (facts, true),
-        _ => return Ok(None),
+    let mut readers = Readers {
+        by_list: true,
+        ..Readers::default()
     };
-    let acl = match files.acl(path) {
-        // Nobody but root's reserve may open it: then the mode alone decides.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
-        other => other?,
-    };
-    Ok((!may(who, need, &facts, acl.as_deref())).then(|| Barrier {
-        path: path.to_owned(),
-        need,
-        facts,
-        acl: acl.is_some(),
-        folder,
-    }))
-}
-
-impl Barrier {
-    /// What a user can't do, as a clause about the barrier's path.
-    pub fn says(&self) -> &'static str {
-        match (self.need, self.folder) {
-            (Need::Read, _) => "can't read it",
-            (Need::Change, _) => "can't write in this folder",
-            (Need::Pass, true) => "can't pass this folder",
-            (Need::Pass, false) => "can't run it",
+    for entry in entries.iter().filter(reads) {
+        match entry.tag {
+            USER => readers.users.push(entry.id),
+            GROUP => readers.groups.push(entry.id),
+            GROUP_OBJ => readers.groups.push(facts.gid),
+            _ => {}
         }
     }
-
-    /// The command that takes it away.
-    pub fn remedy(&self, who: &Who) -> String {
-        let path = self.path.to_string_lossy();
-        let path = shlex::try_quote(&path).unwrap_or_default();
-        let letters = match self.need {
-            Need::Read => "r",
-            Need::Change => "wx",
-            Need::Pass => "x",
-        };
-        let own = who.uid == self.facts.uid;
-        if self.acl && !own {
-            return format!("`setfacl -m u:{}:{letters} {path}`", who.name);
-        }
-        match () {
-            () if own => format!("`chmod u+{letters} {path}`"),
-            () if who.gids.contains(&self.facts.gid) => format!("`chmod g+{letters} {path}`"),
-            () if self.need == Need::Pass => format!("`chmod o+x {path}`"),
-            () if self.facts.mode >> 6 & self.need as u32 == self.need as u32 => {
-                format!("`chown {} {path}`", who.name)
-            }
-            () => format!("`chown {} {path} && chmod u+{letters} {path}`", who.name),
-        }
-    }
+    readers
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::Powers;
 
     fn who(uid: u32, gids: &[u32]) -> Who {
+        let root = uid == 0;
         Who {
             name: uid.to_string(),
             uid,
             gids: gids.iter().copied().collect(),
-            above_modes: uid == 0,
+            powers: Powers {
+                overrides: root,
+                reads: root,
+                owns: root,
+            },
         }
     }
 
@@ -234,10 +172,14 @@ mod tests {
 
     #[test]
     fn modes_are_read_as_the_kernel_does() {
-        let facts = |mode| FileFacts {
-            uid: 10,
-            gid: 20,
-            mode,
+        let object = |folder, mode| Object {
+            folder,
+            facts: FileFacts {
+                uid: 10,
+                gid: 20,
+                mode,
+            },
+            acl: None,
         };
         for (mode, uid, gids, need, may_it) in [
             (0o600, 10, &[][..], Need::Read, true),
@@ -258,21 +200,40 @@ mod tests {
             (0o000, 0, &[], Need::Change, true),
         ] {
             assert_eq!(
-                may(&who(uid, gids), need, &facts(mode), None),
+                may(&who(uid, gids), need, &object(false, mode)),
                 may_it,
                 "{mode:o} {uid} {gids:?} {need:?}"
             );
         }
+        // A file that nobody may run is none to root, and any bit is enough; a folder asks root for nothing.
+        let root = who(0, &[]);
+        assert!(may(&root, Need::Pass, &object(false, 0o601)));
+        assert!(may(&root, Need::Pass, &object(true, 0o600)));
+        // Root without the power to write, and without any.
+        let mut reads = root.clone();
+        reads.powers.overrides = false;
+        assert!(may(&reads, Need::Read, &object(false, 0)));
+        assert!(may(&reads, Need::Pass, &object(true, 0)));
+        assert!(!may(&reads, Need::Pass, &object(false, 0o110)));
+        assert!(!may(&reads, Need::Change, &object(true, 0o770)));
+        let mut none = root;
+        none.powers = Powers::default();
+        assert!(!may(&none, Need::Read, &object(false, 0o600)));
+        assert!(may(&none, Need::Read, &object(false, 0o604)));
     }
 
     #[test]
     fn lists_are_read_as_the_kernel_does() {
-        let facts = FileFacts {
-            uid: 10,
-            gid: 20,
-            mode: 0o640,
+        let object = |acl: &[(u16, u16, u32)]| Object {
+            folder: false,
+            facts: FileFacts {
+                uid: 10,
+                gid: 20,
+                mode: 0o640,
+            },
+            acl: Some(self::acl(acl)),
         };
-        let list = acl(&[
+        let list = object(&[
             (USER_OBJ, 6, 0),
             (USER, 4, 11),
             (USER, 6, 12),
@@ -290,15 +251,24 @@ mod tests {
             (13, &[31], false),
         ] {
             assert_eq!(
-                may(&who(uid, gids), Need::Read, &facts, Some(&list)),
+                may(&who(uid, gids), Need::Read, &list),
                 may_it,
                 "{uid} {gids:?}"
             );
         }
-        let masked = acl(&[(USER_OBJ, 6, 0), (USER, 7, 11), (MASK, 0, 0), (OTHER, 4, 0)]);
-        assert!(!may(&who(11, &[]), Need::Read, &facts, Some(&masked)));
-        assert_eq!(readers_by_acl(&list), [(true, 11), (true, 12), (false, 30)]);
-        assert!(readers_by_acl(&masked).is_empty());
+        let masked = object(&[(USER_OBJ, 6, 0), (USER, 7, 11), (MASK, 0, 0), (OTHER, 4, 0)]);
+        assert!(!may(&who(11, &[]), Need::Read, &masked));
+        let named = readers(&list);
+        assert_eq!((named.users, named.groups), (vec![11, 12], vec![30]));
+        assert_eq!(
+            readers(&masked),
+            Readers {
+                by_list: true,
+                ..Readers::default()
+            }
+        );
+        let own = readers(&object(&[(GROUP_OBJ, 4, 0), (MASK, 4, 0)]));
+        assert_eq!(own.groups, [20]);
         // What isn't a list is none.
         for odd in [&[][..], &[1, 0, 0, 0], &[2, 0, 0, 0, 1]] {
             assert!(entries(odd).is_none());

@@ -1,25 +1,32 @@
-//! The files that signers need: whether the unit's user comes to them, and whether nobody else comes to the secret ones.
+//! The files that signers need: whether the unit's user comes to them, by their rights and by the unit's own view of the
+//! files. What can't be judged is said, and never taken for fine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use super::access::{self, Need, barrier};
+use super::access::Need;
+use super::sandbox::{Made, Part, Sandbox};
+use super::way::{Sight, Way};
 use crate::accounts::{Accounts, Who};
 use crate::finding::{Code, Finding};
-use crate::host::{Entry, Files, Host};
+use crate::host::{Files, Host};
 use crate::inventory::{Inventory, Signer};
 use crate::kms::tmkms;
 
 /// A path that a signer's process uses.
-struct Used {
-    path: PathBuf,
-    need: Need,
-    secret: bool,
-    what: &'static str,
+pub(super) struct Used {
+    pub path: PathBuf,
+    pub need: Need,
+    pub secret: bool,
+    pub what: &'static str,
 }
 
+/// tmkms renames a new state file over the old one.
+const STATE: &str = "the state file";
+
 /// What tmkms opens at its start and while it signs (run with 0.12.2). What isn't there is another check's business.
-fn used(signer: &Signer) -> Vec<Used> {
+pub(super) fn used(signer: &Signer) -> Vec<Used> {
     let directory = &signer.unit.working_directory;
     let absolute = |path: &str| tmkms::absolute(path, directory);
     let one = |path: PathBuf, need, secret, what| Used {
@@ -50,12 +57,7 @@ fn used(signer: &Signer) -> Vec<Used> {
         ),
     ];
     for chain in &signer.chains {
-        used.push(one(
-            chain.state_file.clone(),
-            Need::Read,
-            false,
-            "the state file",
-        ));
+        used.push(one(chain.state_file.clone(), Need::Read, false, STATE));
         if let Some(folder) = chain.state_file.parent() {
             used.push(one(
                 folder.to_owned(),
@@ -98,13 +100,12 @@ fn used(signer: &Signer) -> Vec<Used> {
 
 /// Whether each unit's user can do what its signer must.
 pub fn access(host: &Host, inventory: &Inventory) -> Check {
-    let (findings, mut unjudged) = denied(&*host.files, inventory.current());
-    let whole = inventory.current().count();
+    let (findings, unjudged) = denied(&*host.files, inventory.current());
+    let accounts = Accounts::read(&*host.files);
+    let known = |signer: &Signer| accounts.of(&signer.unit).is_ok();
+    let nobody = !inventory.current().any(known);
     let fine = "each signer's user comes to what it needs".to_owned();
     let check = Check::of("access", fine, findings);
-    let nobody = unjudged.len() >= whole && check.findings.is_empty();
-    unjudged.sort();
-    unjudged.dedup();
     let why = unjudged.join("; ");
     match unjudged.is_empty() {
         true => check,
@@ -119,128 +120,175 @@ pub fn denied<'a>(
     signers: impl Iterator<Item = &'a Signer>,
 ) -> (Vec<Finding>, Vec<String>) {
     let accounts = Accounts::read(files);
+    let sight = Sight::of(files);
     let mut findings = Vec::new();
-    let mut unjudged = Vec::new();
+    let mut unjudged = BTreeSet::new();
     for signer in signers {
         let who = match accounts.of(&signer.unit) {
             Ok(who) => who,
             Err(why) => {
-                unjudged.push(why);
+                unjudged.insert(why);
                 continue;
             }
         };
+        let sandbox = Sandbox::of(&signer.unit, &sight);
+        if let Some(setting) = sandbox.elsewhere {
+            unjudged.insert(format!(
+                "{setting} puts other files in the place of the host's"
+            ));
+            continue;
+        }
+        let left = sandbox.unjudged.iter();
+        unjudged.extend(left.map(|setting| format!("what {setting} takes away")));
+        let asker = Asker {
+            sight: &sight,
+            accounts: &accounts,
+            who,
+            sandbox,
+        };
         for used in used(signer) {
-            match barrier(files, &who, &used.path, used.need) {
-                Ok(None) => {}
-                Ok(Some(barrier)) => {
-                    let whose = match barrier.path == used.path {
-                        true => used.what.to_owned(),
-                        false => format!("{} {}", used.what, used.path.display()),
-                    };
-                    let message = format!(
-                        "{}, as whom {} runs, {} ({}), and needs {whose}",
-                        who.name,
-                        signer.unit.name,
-                        barrier.says(),
-                        accounts.shown(&barrier.facts)
-                    );
-                    findings.push(
-                        Finding::block(Code::AccessDenied, message)
-                            .of(signer.name())
-                            .at(&barrier.path)
-                            .remedy(barrier.remedy(&who)),
-                    );
-                }
-                Err(e) => unjudged.push(format!("{}: {e}", used.path.display())),
+            match asker.denied(signer, &used) {
+                Ok(denied) => findings.extend(denied),
+                Err(why) => drop(unjudged.insert(format!("{}: {why}", used.path.display()))),
             }
         }
     }
-    (findings, unjudged)
+    (findings, unjudged.into_iter().collect())
 }
 
-/// Whether keys and passwords can be read by others than their signer.
-pub fn secrets(host: &Host, inventory: &Inventory) -> Check {
-    let accounts = Accounts::read(&*host.files);
-    let mut findings = Vec::new();
-    let mut seen = 0;
-    for signer in inventory.current() {
-        let who = accounts.of(&signer.unit).ok();
-        for used in used(signer).into_iter().filter(|used| used.secret) {
-            let readers = readers(&*host.files, &accounts, who.as_ref(), &used.path);
-            seen += usize::from(readers.is_some());
-            let readers = readers.unwrap_or_default();
-            if readers.is_empty() {
-                continue;
-            }
-            let path = used.path.to_string_lossy();
-            let path = shlex::try_quote(&path).unwrap_or_default();
-            let acl = readers.iter().any(|(_, acl)| *acl);
-            let remedy = match acl {
-                true => format!("`setfacl -b {path} && chmod go-rwx {path}`"),
-                false => format!("`chmod go-rwx {path}`"),
+/// A unit's process as it asks for files.
+struct Asker<'a> {
+    sight: &'a Sight<'a>,
+    accounts: &'a Accounts,
+    who: Who,
+    sandbox: Sandbox,
+}
+
+impl Asker<'_> {
+    /// What keeps it from a path.
+    ///
+    /// # Errors
+    /// What can't be judged, and why.
+    fn denied(&self, signer: &Signer, used: &Used) -> Result<Option<Finding>, String> {
+        let way = self.sight.way(&used.path).map_err(|e| e.to_string())?;
+        let found = match self.hidden(&way, used.need)? {
+            Some(part) => Some(self.by_unit(part, &way, used)),
+            None => self.by_rights(&way, used)?,
+        };
+        let found = match found {
+            None if used.what == STATE => self.unmovable(&way)?,
+            found => found,
+        };
+        Ok(found.map(|(path, why, remedy)| {
+            let whose = match path == used.path {
+                true => used.what.to_owned(),
+                false => format!("{} {}", used.what, used.path.display()),
             };
-            let readers: Vec<String> = readers.into_iter().map(|(name, _)| name).collect();
             let message = format!(
-                "{} can be read by {}: whoever has it can sign, or log in, elsewhere",
-                used.what,
-                readers.join(" and ")
+                "{}, as whom {} runs, {why}, and needs {whose}",
+                self.who.name, signer.unit.name
             );
-            findings.push(
-                Finding::warn(Code::SecretExposed, message)
-                    .of(signer.name())
-                    .at(&used.path)
-                    .remedy(remedy),
-            );
-        }
+            Finding::block(Code::AccessDenied, message)
+                .of(signer.name())
+                .at(&path)
+                .remedy(remedy)
+        }))
     }
-    findings.sort();
-    findings.dedup_by_key(|f| f.path.clone());
-    let check = Check::of(
-        "secrets",
-        "only their signers can read keys and passwords".into(),
-        findings,
-    );
-    match seen {
-        0 => check.not("none of the files with keys and passwords is here"),
-        _ => check,
+
+    /// What of the unit's settings is in the way.
+    fn hidden(&self, way: &Way, need: Need) -> Result<Option<&Part>, String> {
+        let passed = way.folders.iter().map(|folder| (folder, Need::Pass));
+        for (path, need) in passed.chain(way.end.iter().map(|end| (end, need))) {
+            match self.sandbox.part(path) {
+                Some(part) if part.made == Made::Inaccessible => return Ok(Some(part)),
+                Some(part) if part.made == Made::ReadOnly && need == Need::Change => {
+                    return Ok(Some(part));
+                }
+                Some(part) if part.made == Made::Another => {
+                    return Err(format!(
+                        "with {} it may be another file inside the unit",
+                        part.setting
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn by_unit(&self, part: &Part, way: &Way, used: &Used) -> (PathBuf, String, String) {
+        let (does, remedy) = match part.made {
+            Made::ReadOnly => (
+                "can't write in this folder",
+                format!(
+                    "put `ReadWritePaths={}` under [Service] in a drop-in of the unit (`systemctl edit`)",
+                    way.end.as_deref().unwrap_or(&used.path).display()
+                ),
+            ),
+            _ => (
+                "doesn't see it",
+                "keep the file elsewhere, or take the setting out of the unit".to_owned(),
+            ),
+        };
+        let at = part.at.display();
+        let why = format!("{does} ({}, {at}:{})", part.setting, part.line);
+        (used.path.clone(), why, remedy)
+    }
+
+    fn by_rights(&self, way: &Way, used: &Used) -> Result<Found, String> {
+        let barrier = self.sight.barrier(&self.who, way, used.need);
+        let barrier = barrier.map_err(|e| e.to_string())?;
+        Ok(barrier.map(|barrier| {
+            let shown = self.accounts.shown(&barrier.object.facts);
+            let why = format!("{} ({shown})", barrier.says());
+            let remedy = barrier.remedy(&self.who);
+            (barrier.path, why, remedy)
+        }))
+    }
+
+    /// Whether a new state file can be renamed over this one: not where it is a mount, nor where it is another's in
+    /// another's sticky folder.
+    fn unmovable(&self, way: &Way) -> Result<Found, String> {
+        let Some(file) = &way.end else {
+            return Ok(None);
+        };
+        if let Some(part) = self.sandbox.mounted(file) {
+            let folder = file.parent().unwrap_or(Path::new("/"));
+            return Ok(Some((
+                file.clone(),
+                format!(
+                    "can't rename a new file over it, which {} makes a mount ({}:{})",
+                    part.setting,
+                    part.at.display(),
+                    part.line
+                ),
+                format!("name its folder {} in the unit instead", folder.display()),
+            )));
+        }
+        let object = |path: &Path| self.sight.object(path).map_err(|e| e.to_string());
+        let (Some(folder), Some(state)) = (
+            file.parent().map(object).transpose()?.flatten(),
+            object(file)?,
+        ) else {
+            return Ok(None);
+        };
+        let owners = [folder.facts.uid, state.facts.uid];
+        let sticky = folder.facts.mode & 0o1000 != 0;
+        if !sticky || self.who.powers.owns || owners.contains(&self.who.uid) {
+            return Ok(None);
+        }
+        let path = file.to_string_lossy();
+        let path = shlex::try_quote(&path).unwrap_or_default();
+        Ok(Some((
+            file.clone(),
+            format!(
+                "can't rename a new file over it ({}, in a sticky folder)",
+                self.accounts.shown(&state.facts)
+            ),
+            format!("`chown {} {path}`", self.who.name),
+        )))
     }
 }
 
-/// Who else may read a file, by name, and whether a list says so; none where it isn't there.
-fn readers(
-    files: &dyn Files,
-    accounts: &Accounts,
-    who: Option<&Who>,
-    path: &Path,
-) -> Option<Vec<(String, bool)>> {
-    let Ok(Some(Entry::File(facts))) = files.entry(path) else {
-        return None;
-    };
-    let folder = files.resolve(path.parent()?).ok()?;
-    let open = folder.ancestors().all(|folder| match files.entry(folder) {
-        Ok(Some(Entry::Folder(facts))) => facts.mode & 0o001 != 0,
-        _ => false,
-    });
-    let mut readers = Vec::new();
-    let acl = files.acl(path).ok().flatten();
-    if facts.mode & 0o004 != 0 && open {
-        readers.push(("everybody".to_owned(), false));
-    }
-    let own = who.is_some_and(|who| who.gids.contains(&facts.gid));
-    // With a list the group's bits are its mask.
-    if facts.mode & 0o040 != 0 && acl.is_none() && facts.gid != 0 && !own && who.is_some() {
-        readers.push((
-            format!("the group {}", accounts.group_name(facts.gid)),
-            false,
-        ));
-    }
-    for (user, id) in acl.iter().flat_map(|acl| access::readers_by_acl(acl)) {
-        match (user, who) {
-            (true, Some(who)) if id == who.uid || id == 0 => {}
-            (true, _) => readers.push((format!("the user {}", accounts.user(id)), true)),
-            (false, Some(who)) if who.gids.contains(&id) => {}
-            (false, _) => readers.push((format!("the group {}", accounts.group_name(id)), true)),
-        }
-    }
-    Some(readers)
-}
+/// The path that is in the way, why, and the remedy.
+type Found = Option<(PathBuf, String, String)>;

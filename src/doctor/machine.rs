@@ -10,7 +10,7 @@ use crate::host::memory::FOLDER;
 use crate::host::{Host, Space};
 use crate::inventory::Inventory;
 use crate::keys::Device;
-use crate::plan::safety::identity;
+use crate::plan::safety::identity::{self, Held};
 use crate::unit::UnitText;
 
 /// The unit that Yubico's package brings.
@@ -27,17 +27,25 @@ pub fn devices(host: &mut Host, inventory: &Inventory) -> Check {
     let mut findings = Vec::new();
     let mut lines = Vec::new();
     let mut connectors: BTreeMap<&str, &Device> = BTreeMap::new();
-    for (device, running) in identity::sessions(inventory) {
+    let mut unseen = BTreeSet::new();
+    for device in &inventory.keys.devices {
         if let Adapter::Http { addr } = &device.adapter {
             connectors.entry(addr).or_insert(device);
         }
+        match &device.answer {
+            Ok(_) => {}
+            Err(Trouble::Full(why)) => findings.push(full_device(device, why)),
+            Err(trouble) => drop(unseen.insert(trouble.to_string())),
+        }
+    }
+    for Held { device, running } in identity::sessions(inventory) {
         if device.answer.is_ok() {
             lines.push(format!(
                 "{}: a session was free; of {SESSIONS}, running signers hold {running} or more",
                 device.adapter
             ));
-            findings.extend(tight(device, running));
         }
+        findings.extend(tight(device, running));
     }
     let any = !inventory.keys.devices.is_empty();
     if !host.modelled {
@@ -45,6 +53,7 @@ pub fn devices(host: &mut Host, inventory: &Inventory) -> Check {
             findings.extend(connector_of(host, addr, device));
         }
     }
+    let nothing_seen = lines.is_empty() && findings.is_empty();
     let check = Check::of(
         "devices",
         match any {
@@ -53,20 +62,23 @@ pub fn devices(host: &mut Host, inventory: &Inventory) -> Check {
         },
         findings,
     );
-    match (host.modelled && any, not_asked(inventory)) {
+    match (host.modelled && any, unseen.is_empty()) {
         (true, _) => check.not("no device is asked for a folder"),
-        (false, Some(why)) => check.in_part(why),
-        (false, None) => check,
+        (false, true) => check,
+        (false, false) if nothing_seen => check.not(&Vec::from_iter(unseen).join("; ")),
+        (false, false) => check.in_part(Vec::from_iter(unseen).join("; ")),
     }
 }
 
-fn not_asked(inventory: &Inventory) -> Option<String> {
-    let devices = inventory.keys.devices.iter();
-    let mut whys = devices.filter_map(|d| match &d.answer {
-        Err(Trouble::NotAsked(why)) => Some(why.clone()),
-        _ => None,
-    });
-    whys.next()
+/// What a signer that is started meanwhile would meet.
+fn full_device(device: &Device, why: &str) -> Finding {
+    let message = format!("{why}: no signer can be started on it now");
+    Finding::warn(Code::HsmFull, message)
+        .at(&device.config)
+        .line(device.line)
+        .remedy(
+            "wait half a minute: a device gives idle sessions back after 30 s; `systemctl stop` signers that aren't needed",
+        )
 }
 
 /// A killed tmkms gives its session back only after half a minute: restarting everybody takes two each.

@@ -77,7 +77,7 @@ fn about(code: Code) -> About {
         Code::SeveralValidators => (&[Warn], "keep one [[validator]] of a chain"),
         Code::RunStateOdd => (&[Warn], "start, stop, enable or disable the unit first"),
         Code::KeyUnknown => (&[Warn], "let kmsctl reach the key's file or device"),
-        Code::KeyUnfit => (&[Block], "put a key file there that tmkms takes"),
+        Code::KeyUnfit => (&[Block, Warn], "put a key file there that tmkms takes"),
         Code::HsmRefused => (&[Block], "correct the auth key or its password file"),
         Code::HsmFull => (
             &[Warn],
@@ -97,6 +97,7 @@ fn about(code: Code) -> About {
             "give the signer an auth key that may only sign (`tmkms yubihsm setup` makes one)",
         ),
         Code::AccessDenied => (&[Block], "the chown or chmod that the finding names"),
+        Code::AccessUnjudged => (&[Warn], "see for yourself that it can"),
         Code::SecretExposed => (&[Warn], "the chmod that the finding names"),
         Code::BinaryReplaced => (
             &[Block, Warn],
@@ -193,14 +194,19 @@ fn about(code: Code) -> About {
     About { severities, remedy }
 }
 
+/// Whether a finding of this code may block.
+pub(super) fn can_block(code: Code) -> bool {
+    about(code).severities.contains(&Block)
+}
+
 /// `docs/findings.md`.
 pub fn page() -> String {
     let mut page = String::from(
         "# Findings\n\n\
          What `check`, `plan` and `apply` find has a code, which stays the same; scripts may match on it. Each finding says \
          where it is, why it\nmatters and what to do. `block` ends `check` with 3, and `apply` refuses while it holds. \
-         `--accept CODE` overrules only those that\nsay so here: the others guard a rule that no flag turns off, or nothing \
-         is there to be overruled.\n\n\
+         `plan --accept CODE` overrules those\nthat say so here: each of the others names the rule that it guards, which no flag turns off, or says what else keeps \
+         it. What\nnever blocks (–) needs no overruling.\n\n\
          This page is made from the code by `SNAPSHOTS=overwrite cargo test --test findings`.\n\n\
          | code | weighs | means | what to do | `--accept` |\n|---|---|---|---|---|\n",
     );
@@ -212,9 +218,10 @@ pub fn page() -> String {
             Info => "info",
         });
         let weighs = words.collect::<Vec<_>>().join(", ");
-        let accept = match code.acceptable() {
-            true => "yes",
-            false => "no",
+        let accept = match (code.acceptable(), code.guard()) {
+            (true, _) => "yes".to_owned(),
+            (false, Some(guard)) => format!("no: {guard}"),
+            (false, None) => "–".to_owned(),
         };
         let meaning = meaning.replace('\n', " ").replace('|', "\\|");
         // Writing to memory doesn't fail.

@@ -180,11 +180,13 @@ impl Files for Tree {
     }
 
     fn acl(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let fd = self.open_at(path, flags, ResolveFlags::empty())?;
+        use std::os::fd::AsRawFd;
+        // Who may not read a file may still ask for its list: so it isn't opened, and asked for by the kernel's own name.
+        let fd = self.open_at(path, OFlags::PATH, ResolveFlags::empty())?;
+        let opened = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let mut value = Vec::with_capacity(64 << 10);
         let name = "system.posix_acl_access";
-        match rustix::fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
+        match rustix::fs::getxattr(opened, name, rustix::buffer::spare_capacity(&mut value)) {
             Ok(_) => Ok(Some(value)),
             Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
             Err(e) => Err(e.into()),

@@ -14,6 +14,7 @@ mod units;
 mod validators;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use tmkms_core::config::KeyRef;
@@ -48,7 +49,7 @@ pub struct Surroundings {
     pub binary: Option<Binary>,
     /// What the tmkms that will run each new unit refuses in its config, where its version is known.
     pub refused: BTreeMap<UnitName, Vec<Finding>>,
-    /// What the users of moving signers' units can't do.
+    /// What the users of moving signers' units, old and new, can't do, and what of it isn't judged.
     pub denied: Vec<Finding>,
     /// Programs of old units that aren't there any more, though their processes may still run.
     pub missing_programs: BTreeSet<PathBuf>,
@@ -64,12 +65,23 @@ pub struct Binary {
 }
 
 /// What was found at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Found {
     File(Vec<u8>),
     /// A link, a folder or a device, said in words.
     Other(String),
     Unreadable(String),
+}
+
+/// A file in the way may be a config with a password in it (rule S11).
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::File(bytes) => write!(f, "File of {} bytes", bytes.len()),
+            Found::Other(what) => write!(f, "Other({what})"),
+            Found::Unreadable(why) => write!(f, "Unreadable({why})"),
+        }
+    }
 }
 
 /// Everything that checks look at.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// One `Key=value` of a unit file, and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setting {
     pub section: String,
     pub key: String,
@@ -15,6 +15,13 @@ pub struct Setting {
     pub span: Range<usize>,
     /// 1-based.
     pub line: usize,
+}
+
+/// An `Environment=` may hold a password (rule S11).
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}= in line {}", self.section, self.key, self.line)
+    }
 }
 
 /// A unit file, or a drop-in, read from its text.
@@ -145,13 +152,6 @@ impl UnitText {
     /// The last value of a key.
     pub fn last(&self, section: &str, key: &str) -> Option<&str> {
         self.list(section, key).last().map(|s| s.value.as_str())
-    }
-
-    /// Whether a key that is a list is set, and to nothing.
-    pub fn empties(&self, section: &str, key: &str) -> bool {
-        let mut settings = self.settings.iter();
-        let set = settings.any(|s| s.section == section && s.key == key);
-        set && self.list(section, key).is_empty()
     }
 
     /// Adds a drop-in's settings after these, as systemd does.

@@ -11,6 +11,7 @@ mod corpus;
 mod live;
 #[cfg(feature = "lab")]
 mod mutated;
+mod names;
 mod planned;
 mod recorded;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,6 @@
 //! `check` says of every config of the corpus what the binaries did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -97,4 +97,38 @@ fn check_says_of_every_config_what_each_tmkms_did() {
         assert_eq!(rows.len(), configs.len());
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Whatever check has to say, some config of the corpus makes it say.
+#[test]
+fn every_remark_is_made_of_some_config() {
+    let source = include_str!("../../tmkms-core/src/check.rs");
+    let kinds = source.split_once("pub enum Kind {").unwrap().1;
+    let kinds = kinds.split_once('}').unwrap().0;
+    let code = |kind: &str| {
+        let words = kind.char_indices().flat_map(|(at, c)| {
+            let dash = (at > 0 && c.is_ascii_uppercase()).then_some('-');
+            dash.into_iter().chain([c.to_ascii_lowercase()])
+        });
+        words.collect::<String>()
+    };
+    let all: BTreeSet<String> = kinds
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .map(code)
+        .collect();
+    assert!(all.len() > 30, "{all:?}");
+    let mut made = BTreeSet::new();
+    let configs = corpus::configs();
+    for version in VERSIONS {
+        for row in check(version, &configs).values() {
+            let codes = row["findings"].as_array().unwrap().iter();
+            made.extend(codes.map(|f| f["code"].as_str().unwrap().to_owned()));
+        }
+    }
+    let never: Vec<&String> = all.difference(&made).collect();
+    // A link isn't kept in a repository: tests/check/names.rs makes one.
+    assert_eq!(never, ["state-linked"]);
+    let unknown: Vec<&String> = made.difference(&all).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }

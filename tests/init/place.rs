@@ -19,7 +19,7 @@ fn a_place_that_the_user_can_t_come_to() {
             3,
             &[
                 "/root: tmkms, as whom tmkms.service runs, can't pass this folder (0700 root:",
-                "chmod o+x /root",
+                "leave the rights of /root as the system has them",
                 "another --user",
             ],
         );

@@ -154,3 +154,58 @@ fn garbage_is_no_panic() {
         says(ask(&addr), &addr, "127.0.0.1");
     }
 }
+
+/// What a contact leaves in memory while it waits for a device, or after it: not the password.
+#[test]
+fn a_password_does_not_outlive_its_question() {
+    // Neither the password nor what it is looked for with may stand in memory by this test's own doing.
+    let masked: Vec<u8> = (0..40).map(|n: u8| (b'a' + n % 26) ^ 0x5a ^ n).collect();
+    let plain = |at: usize| masked[at] ^ 0x5a;
+    let password = || {
+        let mut text = String::with_capacity(masked.len());
+        text.extend((0..masked.len()).map(|at| char::from(plain(at) & 0x7f)));
+        zeroize::Zeroizing::new(text)
+    };
+    let there = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        maps.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+            if !rights.starts_with("rw") {
+                return false;
+            }
+            let (from, to) = range.split_once('-').unwrap();
+            let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
+            let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+            use std::os::unix::fs::FileExt;
+            if memory.read_exact_at(&mut bytes, from).is_err() {
+                return false;
+            }
+            // Most pages are empty. The copies that are read here are wiped before the next is looked at.
+            let pages = (0..bytes.len()).step_by(4096);
+            let mut full = pages.filter(|at| bytes[*at..*at + 4096] != [0; 4096]);
+            let found = full.any(|at| {
+                let end = (at + 4096 + masked.len()).min(bytes.len());
+                let mut places = bytes[at..end].windows(masked.len());
+                places.any(|w| w.iter().enumerate().all(|(at, b)| *b == plain(at) & 0x7f))
+            });
+            zeroize::Zeroize::zeroize(&mut bytes);
+            found
+        })
+    };
+    let held = password();
+    assert!(there(), "what is there is found");
+    drop(held);
+    assert!(!there());
+    // The device never answers the login.
+    let addr = serve(&[READY, None]);
+    let answer = Live.ask(Question {
+        adapter: Adapter::Http { addr },
+        auth_key: 1,
+        password: Password::new(password()),
+        keys: [1].into(),
+    });
+    assert!(answer.is_err());
+    assert!(!there());
+}

@@ -6,6 +6,9 @@ use crate::support::{CONFIGS, Host};
 pub const SEED: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const BOTH: &str =
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==";
+/// What follows from the seed.
+const EXPANDED: &str =
+    "PZTupJxYCu+BaTV2K+BJVZ1tFEDe3hLmoSXxhB//jm+p1xhio+V0a1cb49GHsAQQRvUuvYUMfL1f3o7jhHO2SQ==";
 const PUBLIC: &str = "03A107BFF3CE10BE1D70DD18E74BC09967E4D6309BA50D5F1DDC8664125531B8";
 const PLAN: [&str; 3] = ["plan", "--new-chain", "commercio-3"];
 
@@ -95,6 +98,26 @@ fn one_key_in_two_files_is_one_key() {
     // A plan's own old and new unit have one key, before and after the switch.
     host.kmsctl(&["apply", "--yes"]).exits(0);
     host.kmsctl(&["rollback", "--yes"]).exits(0);
+}
+
+#[test]
+fn an_expanded_key_is_known_and_one_key_with_its_seed() {
+    let host = Host::of("commercio");
+    softsign(&host, "01", "/keys/one", "base64");
+    host.write("keys/one", EXPANDED);
+    let status = host.json(&["status", "--json"]);
+    let named = &status["signers"][0]["chains"][0]["keys"][0];
+    assert_eq!(named["public_key"], PUBLIC);
+    // Only 0.15 takes it, and which tmkms a folder's is isn't known.
+    let said = host.kmsctl(&PLAN).exits(0);
+    said.says(&["warn[key-unfit] /keys/one: the key file holds an expanded key"]);
+    softsign(&host, "02", "/keys/two", "base64");
+    host.write("keys/two", SEED);
+    let said = host.kmsctl(&PLAN).exits(3);
+    said.says(&[
+        "block[key-shared]",
+        "key file /keys/one as well as key file /keys/two",
+    ]);
 }
 
 #[test]

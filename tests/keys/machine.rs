@@ -29,6 +29,10 @@ struct Machine {
     exportable: bool,
     /// What the connector says; none where nobody listens.
     connector: Option<bool>,
+    /// Why the device doesn't answer, if it doesn't.
+    trouble: Option<Trouble>,
+    /// What every process is connected to.
+    connections: Vec<Connection>,
 }
 
 const SOUND: Machine = Machine {
@@ -36,6 +40,8 @@ const SOUND: Machine = Machine {
     reads_journal: Some(true),
     exportable: false,
     connector: Some(true),
+    trouble: None,
+    connections: Vec::new(),
 };
 
 struct PlayedClock(Box<dyn Clock>, Option<bool>);
@@ -58,7 +64,7 @@ impl Clock for PlayedClock {
     }
 }
 
-struct PlayedProcesses(Box<dyn Processes>, Option<bool>);
+struct PlayedProcesses(Box<dyn Processes>, Option<bool>, Vec<Connection>);
 
 impl Processes for PlayedProcesses {
     fn signers(&mut self) -> Result<Vec<SignerProcess>> {
@@ -69,8 +75,8 @@ impl Processes for PlayedProcesses {
         self.0.in_unit(unit, control_group)
     }
 
-    fn connections(&mut self, pid: u32) -> Result<Vec<Connection>> {
-        self.0.connections(pid)
+    fn connections(&mut self, _pid: u32) -> Result<Vec<Connection>> {
+        Ok(self.2.clone())
     }
 
     fn last_lines(
@@ -107,6 +113,9 @@ impl Hsm for PlayedHsm {
     }
 
     fn ask(&mut self, question: Question) -> Result<Answer, Trouble> {
+        if let Some(trouble) = &self.0.trouble {
+            return Err(trouble.clone());
+        }
         let mut answer = sound(&question);
         for (id, key) in &mut answer.keys {
             *key = HsmKey::Ed25519 {
@@ -139,7 +148,11 @@ fn check(host: &Host, machine: &Machine, name: &str) -> Check {
     opened.modelled = false;
     opened.hsm = Box::new(PlayedHsm(machine.clone()));
     opened.clock = Box::new(PlayedClock(opened.clock, machine.synchronised));
-    opened.processes = Box::new(PlayedProcesses(opened.processes, machine.reads_journal));
+    opened.processes = Box::new(PlayedProcesses(
+        opened.processes,
+        machine.reads_journal,
+        machine.connections.clone(),
+    ));
     let mut inventory = discover::inventory(&mut opened, Versions::Ask).unwrap();
     discover::devices(&mut opened, &mut inventory);
     let coming = Coming::None("none is asked for".into());
@@ -300,4 +313,72 @@ fn the_connector_and_its_unit() {
         !silent.findings[0].message.contains("doesn't run"),
         "{silent:#?}"
     );
+}
+
+/// A second login is no second device.
+#[test]
+fn sessions_are_a_device_s_whoever_logs_in() {
+    let host = Host::of("commercio");
+    for number in ["04", "05", "06", "07", "08", "09"] {
+        one_more(&host, number);
+        host.edit(
+            &format!("{CONFIGS}/tmkms.{number}.toml"),
+            "auth = { key = 1,",
+            "auth = { key = 2,",
+        );
+    }
+    let nine = check(&host, &SOUND, "devices");
+    finds(&nine, Severity::Warn, Code::HsmFull, "9 signers share");
+    let full = nine.findings.iter().filter(|f| f.code == Code::HsmFull);
+    assert_eq!(full.count(), 1, "{nine:#?}");
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_not_fine() {
+    let host = Host::of("commercio");
+    let devices = |trouble| {
+        let machine = Machine {
+            trouble: Some(trouble),
+            ..SOUND
+        };
+        check(&host, &machine, "devices")
+    };
+    let full = devices(Trouble::Full("all 16 sessions are taken".into()));
+    finds(
+        &full,
+        Severity::Warn,
+        Code::HsmFull,
+        "all 16 sessions are taken",
+    );
+    for trouble in [Trouble::Refused, Trouble::Failed, Trouble::Unreachable] {
+        let check = devices(trouble("it said no".into()));
+        assert_eq!(check.judged, Judged::InPart("it said no".into()));
+        assert_eq!(check.fine, None);
+    }
+    assert_eq!(check(&host, &SOUND, "devices").judged, Judged::Whole);
+}
+
+#[test]
+fn a_signer_without_its_validator() {
+    let host = Host::of("commercio");
+    let validators = |connections: &[&str]| {
+        let tcp = |at: &&str| Connection::Tcp(at.parse().unwrap());
+        let machine = Machine {
+            connections: connections.iter().map(tcp).collect(),
+            ..SOUND
+        };
+        check(&host, &machine, "validators")
+    };
+    let all = ["10.1.1.1:26658", "10.1.1.2:26658", "10.1.1.3:26658"];
+    fine(&validators(&all));
+    let one_less = validators(&all[..2]);
+    finds(
+        &one_less,
+        Severity::Warn,
+        Code::NotConnected,
+        "tmkms-03.service has no connection to 10.1.1.3:26658",
+    );
+    assert_eq!(one_less.findings.len(), 1, "{one_less:#?}");
+    // Another port of the same machine is something else.
+    assert_eq!(validators(&["10.1.1.1:26657"]).findings.len(), 3);
 }

@@ -68,6 +68,7 @@ fn what_a_machine_has_is_found_and_mended() -> Result<()> {
 
     units(&machine)?;
     files(&machine)?;
+    sandbox(&machine)?;
     binaries(&machine)?;
     disks(&machine)?;
     stray(&machine)?;
@@ -192,6 +193,51 @@ fn files(machine: &Machine) -> Result<()> {
         "secret-exposed",
     )?;
     Ok(())
+}
+
+/// What doctor says of a unit's own view of the files is what systemd makes of it.
+fn sandbox(machine: &Machine) -> Result<()> {
+    let folder = "/etc/systemd/system/tmkms-01.service.d";
+    let state = format!("{KMS}/commercio_priv_validator_state01.json");
+    let (writable, read_only) = (
+        format!("ReadWritePaths={KMS}"),
+        format!("ReadOnlyPaths={KMS}"),
+    );
+    let hidden = format!("InaccessiblePaths={HOME}/kms");
+    let mount = format!("ReadWritePaths=-{state}");
+    let cases: [&[&str]; 9] = [
+        &["ProtectSystem=full", "ProtectHome=yes"],
+        &["ProtectSystem=strict"],
+        &["ProtectSystem=strict", &writable],
+        &["ProtectSystem=strict", &writable, &mount],
+        &[&read_only],
+        &[&writable, &read_only],
+        &[&hidden],
+        &[&hidden, &writable],
+        &[&mount],
+    ];
+    // As tmkms does it: another file beside the state file, renamed over it.
+    let writes = format!("cp -a {state} {state}.lab && mv -T {state}.lab {state}");
+    for settings in cases {
+        let mut words = vec!["systemd-run", "--quiet", "--wait", "-p", "User=tmkms"];
+        words.extend(settings.iter().flat_map(|setting| ["-p", *setting]));
+        words.extend(["sh", "-c", writes.as_str()]);
+        let can = machine.run(&words)?.code == Some(0);
+        let text = format!("[Service]\n{}", settings.join("\n"));
+        machine.sh(&format!(
+            "mkdir -p {folder}; echo '{text}' >{folder}/50-lab.conf; systemctl daemon-reload"
+        ))?;
+        let said = report(machine)?;
+        let denied = !found(&said, "access").is_empty();
+        ensure!(
+            can != denied,
+            "{settings:?}: systemd lets it: {can}; {said}"
+        );
+        machine.sh(&format!(
+            "rm -rf {folder} {state}.lab; systemctl daemon-reload"
+        ))?;
+    }
+    clean(&report(machine)?)
 }
 
 fn binaries(machine: &Machine) -> Result<()> {

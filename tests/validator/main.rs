@@ -333,3 +333,17 @@ fn an_address_that_is_set_is_read_as_a_node_reads_it() {
         assert_eq!(host.read(CONFIG), text, "{laddr}");
     }
 }
+
+/// No config and no unit reads it.
+#[test]
+fn a_validator_s_home_may_be_called_anything() {
+    let (_, text) = VERSIONS[VERSIONS.len() - 1];
+    let host = Host::bare();
+    let config = "home/k\u{f6}nig & co/.chain d/config/config.toml";
+    host.write(config, text);
+    let named = format!("/{config}");
+    let to_signer = ["validator", "--config", &named, "--yes"];
+    host.kmsctl(&[&to_signer[..], &["--laddr", LADDR]].concat())
+        .exits(0);
+    assert_eq!(host.read(config), by_hand(text));
+}

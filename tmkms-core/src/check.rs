@@ -129,6 +129,8 @@ pub trait Disk {
     fn is_folder(&self, path: &str) -> bool;
     /// Whether the path itself is a symbolic link.
     fn is_link(&self, path: &str) -> bool;
+    /// The one name of a path, whatever spelling and whatever links in its folders led to it.
+    fn one_name(&self, path: &str) -> String;
 }
 
 /// Why a file can't be read.

@@ -11,7 +11,8 @@ mod validator;
 use std::fmt;
 
 use base64ct::{Base64, Encoding};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::hazmat::ExpandedSecretKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::config::SoftsignFormat;
@@ -22,6 +23,10 @@ pub(crate) use validator::ValidatorFile;
 
 /// The bytes of a private key: tmkms and CometBFT keep the seed that it follows from.
 pub const SEED_LENGTH: usize = 32;
+/// The bytes of what follows from a seed: a scalar, and what nonces are made of.
+pub(crate) const EXPANDED_LENGTH: usize = 64;
+/// The same with the public key.
+pub(crate) const EXPORTED_LENGTH: usize = 96;
 
 /// An Ed25519 private key, wiped from memory when dropped.
 ///
@@ -86,7 +91,8 @@ impl SecretKey {
     ///
     /// # Errors
     /// A file that tmkms 0.13 and 0.14 refuse. Earlier ones take a `priv_validator_key.json` whose halves don't belong
-    /// together, and 0.15 an expanded key in base64: which key those sign with isn't known here.
+    /// together: which key those sign with isn't known here. 0.15 takes an expanded key in base64 too: [`KeyFile::read`]
+    /// says whose it is.
     pub fn read(bytes: &[u8], format: SoftsignFormat) -> Result<SecretKey, KeyFileError> {
         match format {
             SoftsignFormat::Json => ValidatorFile::parse(bytes)?.secret(),
@@ -118,6 +124,54 @@ impl SecretKey {
     /// The public key that goes with it.
     pub fn public_key(&self) -> PublicKey {
         PublicKey::from_bytes(self.0.verifying_key().to_bytes())
+    }
+}
+
+/// What a consensus key's file is to a tmkms: whose key it holds, and which tmkms take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    /// The public half, as tmkms logs it.
+    pub public: PublicKey,
+    /// It isn't the seed but what follows from it, which 0.15 takes and 0.10 to 0.14 refuse (run with 0.10.1, 0.12.2,
+    /// 0.14.0 and 0.15.0).
+    pub expanded: bool,
+}
+
+impl KeyFile {
+    /// Reads a key file as the newest tmkms does: beside what [`SecretKey::read`] takes, base64 of an expanded key.
+    ///
+    /// # Errors
+    /// As [`SecretKey::read`].
+    pub fn read(bytes: &[u8], format: SoftsignFormat) -> Result<KeyFile, KeyFileError> {
+        let wrong = match SecretKey::read(bytes, format) {
+            Ok(secret) => {
+                return Ok(KeyFile {
+                    public: secret.public_key(),
+                    expanded: false,
+                });
+            }
+            Err(wrong) => wrong,
+        };
+        if !matches!(wrong, KeyFileError::WrongLength { .. }) {
+            return Err(wrong);
+        }
+        let decoded = softsign(bytes)?;
+        let mut halves = Zeroizing::new([0; EXPANDED_LENGTH]);
+        match decoded.len() {
+            EXPANDED_LENGTH => halves.copy_from_slice(&decoded),
+            // As a YubiHSM exports it: the scalar the other way round, and after both halves the public key, which tmkms
+            // doesn't look at.
+            EXPORTED_LENGTH => {
+                halves.copy_from_slice(&decoded[..EXPANDED_LENGTH]);
+                halves[..SEED_LENGTH].reverse();
+            }
+            _ => return Err(wrong),
+        }
+        let expanded = ExpandedSecretKey::from_bytes(&halves);
+        Ok(KeyFile {
+            public: PublicKey::from_bytes(VerifyingKey::from(&expanded).to_bytes()),
+            expanded: true,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ mod text;
 pub use chain_id::{ChainId, ChainIdError};
 pub use config::{Config, ConfigError, KeyRef, Spanned, redacted, secret_spans};
 pub use edit::{Edit, EditError, apply};
-pub use keys::{KeyFileError, PublicKey, SecretKey};
+pub use keys::{KeyFile, KeyFileError, PublicKey, SecretKey};
 pub use protocol::{
     ProtocolVersion, ProtocolVersionError, Support, TmkmsVersion, TmkmsVersionError, support,
 };

@@ -1,7 +1,7 @@
 //! Key files as tmkms and CometBFT write them, and every way in which one can be wrong; what no error may say.
 
 use tmkms_core::config::{KeyFormat, SoftsignFormat};
-use tmkms_core::keys::{KeyFileError, PublicKey, SecretKey};
+use tmkms_core::keys::{KeyFile, KeyFileError, PublicKey, SecretKey};
 
 /// RFC 8032's first test vector: as public as a private key can be.
 const SEED: [u8; 32] = [
@@ -47,6 +47,51 @@ fn a_key_is_the_same_in_every_file() {
         let read = SecretKey::read(text.as_bytes(), SoftsignFormat::Json).unwrap();
         assert_eq!(read.public_key(), key().public_key());
     }
+}
+
+/// Base64 of made-up expanded keys, and what tmkms 0.15.0 logged on each: of the seed 01 01 …, as SHA-512 leaves it and
+/// clamped; of bytes that are nobody's; as a YubiHSM exports it, whatever stands in the place of the public half.
+#[test]
+fn an_expanded_key_has_the_public_half_that_tmkms_0_15_logs() {
+    let read = |text: &str| KeyFile::read(text.as_bytes(), SoftsignFormat::Base64);
+    for (text, logged) in [
+        (
+            "XOhu+3X6TixBD0bhben2rK4aFwNShlG2m8F2wIi+8+6xeios89SkGo5OGMxFyGVtVY7O3bCttGv6CIpfU77SUg==",
+            "8A88E3DD7409F195FD52DB2D3CBA5D72CA6709BF1D94121BF3748801B40F6F5C",
+        ),
+        (
+            "WOhu+3X6TixBD0bhben2rK4aFwNShlG2m8F2wIi+826xeios89SkGo5OGMxFyGVtVY7O3bCttGv6CIpfU77SUg==",
+            "8A88E3DD7409F195FD52DB2D3CBA5D72CA6709BF1D94121BF3748801B40F6F5C",
+        ),
+        (
+            "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBw==",
+            "C8853DF345ECE33372843FF336CCB67A9D8D4DE8AF6F3645848A30BC6FE48F2B",
+        ),
+        (
+            "WOhu+3X6TixBD0bhben2rK4aFwNShlG2m8F2wIi+826xeios89SkGo5OGMxFyGVtVY7O3bCttGv6CIpfU77SUgkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ",
+            "904B5638E35D864C8F7A0481607C4973117E2D16A0E9573C80DF686E15F4C9E7",
+        ),
+        (
+            "WOhu+3X6TixBD0bhben2rK4aFwNShlG2m8F2wIi+826xeios89SkGo5OGMxFyGVtVY7O3bCttGv6CIpfU77SUoqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c",
+            "904B5638E35D864C8F7A0481607C4973117E2D16A0E9573C80DF686E15F4C9E7",
+        ),
+    ] {
+        let file = read(text).unwrap();
+        assert_eq!(
+            (file.public.to_hex().as_str(), file.expanded),
+            (logged, true)
+        );
+    }
+    let seed = read(FILE).unwrap();
+    assert_eq!(
+        (seed.public.to_hex().as_str(), seed.expanded),
+        (PUBLIC, false)
+    );
+    let long = "A".repeat(4 * 22);
+    assert!(matches!(
+        read(&long),
+        Err(KeyFileError::WrongLength { bytes: 66 })
+    ));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //!
 //! Its sessions are given out by reference only, none is closed when it is dropped (0.42.1), and each of its waits may
 //! take twenty seconds. So every contact has a thread of its own, which takes the session out of the client to close it,
-//! and then never ends: that thread sleeps until kmsctl does.
+//! and then never ends: that thread sleeps until kmsctl does. No password may sleep with it: it is wiped before the device
+//! is so much as spoken to, and what the crate makes of it once the login is done.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 
@@ -25,10 +27,14 @@ impl Hsm for Live {
 
     fn ask(&mut self, question: Question) -> Result<Answer, Trouble> {
         let adapter = question.adapter.clone();
+        let asked = Of {
+            adapter: adapter.clone(),
+            auth_key: question.auth_key,
+        };
         let (sender, answer) = channel();
         let contact = std::thread::Builder::new().name("kmsctl-hsm".into());
         contact
-            .spawn(move || contact_and_close(&question, &sender))
+            .spawn(move || contact_and_close(question, &sender))
             .map_err(|e| Trouble::Failed(format!("no thread to ask {adapter} from: {e}")))?;
         answer.recv_timeout(LIMIT).unwrap_or_else(|e| {
             Err(match e {
@@ -36,9 +42,7 @@ impl Hsm for Live {
                     "the YubiHSM at {adapter} doesn't answer within {} s",
                     LIMIT.as_secs()
                 )),
-                RecvTimeoutError::Disconnected => {
-                    Trouble::Failed(format!("what answers at {adapter} isn't understood"))
-                }
+                RecvTimeoutError::Disconnected => asked.not_understood(),
             })
         })
     }
@@ -50,28 +54,46 @@ impl Hsm for Live {
 
 type Asked = Result<Answer, Trouble>;
 
-fn contact_and_close(question: &Question, sender: &Sender<Asked>) {
+fn contact_and_close(question: Question, sender: &Sender<Asked>) {
+    let Question {
+        adapter,
+        auth_key,
+        password,
+        keys,
+    } = question;
+    let asked = Of { adapter, auth_key };
     // Whoever asked may have stopped waiting.
     let tell = |answer: Asked| drop(sender.send(answer));
-    let connector = match reach(&question.adapter) {
+    let login = Credentials::from_password(auth_key, password.0.as_bytes());
+    drop(password);
+    let connector = match reach(&asked.adapter) {
         Ok(connector) => connector,
         Err(trouble) => return tell(Err(trouble)),
     };
-    let password = question.password.0.as_bytes();
-    let login = Credentials::from_password(question.auth_key, password);
     let client = match Client::open(connector, login, false) {
         Ok(client) => client,
-        Err(e) => return tell(Err(trouble(question, &e))),
+        Err(e) => return tell(Err(asked.trouble(&e))),
     };
-    let answer = read(&client, question).map_err(|e| trouble(question, &e));
-    let Ok(mut session) = client.session() else {
-        // The device ended it: there is nothing to close.
-        return tell(answer);
+    // A panic leaves a session behind, which is to be closed as after every other answer.
+    let answer = catch_unwind(AssertUnwindSafe(|| read(&client, auth_key, &keys)));
+    let answer = match answer {
+        Ok(answer) => answer.map_err(|e| asked.trouble(&e)),
+        Err(_) => Err(asked.not_understood()),
+    };
+    close(&client, || tell(answer));
+}
+
+/// Closes a client's session, and then sleeps.
+fn close(client: &Client, told: impl FnOnce()) {
+    // There is none where the device ended it, and it can't be had where the crate panicked with it in its hands: then the
+    // device gives it back by itself, half a minute later.
+    let Ok(Ok(mut session)) = catch_unwind(AssertUnwindSafe(|| client.session())) else {
+        return told();
     };
     replace_with::replace_with_or_abort(&mut *session, |session| {
-        // What can't be closed is given back by the device, half a minute later.
+        // The same of one that can't be closed.
         let _closed = catch_unwind(AssertUnwindSafe(|| session.close()));
-        tell(answer);
+        told();
         loop {
             std::thread::park();
         }
@@ -120,21 +142,21 @@ fn usb(_serial: Option<&str>) -> Result<Connector, Trouble> {
     ))
 }
 
-fn read(client: &Client, question: &Question) -> Result<Answer, Error> {
+fn read(client: &Client, auth_key: u16, keys: &BTreeSet<u16>) -> Result<Answer, Error> {
     let serial = client.device_info()?.serial_number.to_string();
-    let auth = client.get_object_info(question.auth_key, Type::AuthenticationKey)?;
+    let auth = client.get_object_info(auth_key, Type::AuthenticationKey)?;
     let mut answer = Answer {
         serial,
-        auth: auth_key(auth.capabilities),
+        auth: capabilities_of(auth.capabilities),
         keys: Default::default(),
     };
-    for id in &question.keys {
+    for id in keys {
         answer.keys.insert(*id, key(client, *id)?);
     }
     Ok(answer)
 }
 
-fn auth_key(capabilities: Capability) -> AuthKey {
+fn capabilities_of(capabilities: Capability) -> AuthKey {
     let beyond = capabilities.difference(Capability::SIGN_EDDSA);
     AuthKey {
         may_sign: capabilities.contains(Capability::SIGN_EDDSA),
@@ -175,27 +197,39 @@ fn key(client: &Client, id: u16) -> Result<HsmKey, Error> {
     })
 }
 
-/// What an error of the crate's means; its own words leave out where it happened.
-fn trouble(question: &Question, error: &Error) -> Trouble {
-    let (adapter, auth_key) = (&question.adapter, question.auth_key);
-    if error.device_error() == Some(device::ErrorKind::SessionsFull) {
-        return Trouble::Full(format!(
-            "all {} sessions of the YubiHSM at {adapter} are taken",
-            super::SESSIONS
-        ));
+/// Whom a question is for: what words on its answer need.
+struct Of {
+    adapter: Adapter,
+    auth_key: u16,
+}
+
+impl Of {
+    fn not_understood(&self) -> Trouble {
+        Trouble::Failed(format!("what answers at {} isn't understood", self.adapter))
     }
-    match error.kind() {
-        ErrorKind::AuthenticationError if error.to_string().contains("not found") => {
-            Trouble::Refused(format!(
-                "the YubiHSM at {adapter} has no authentication key {auth_key}"
-            ))
+
+    /// What an error of the crate's means; its own words leave out where it happened.
+    fn trouble(&self, error: &Error) -> Trouble {
+        let (adapter, auth_key) = (&self.adapter, self.auth_key);
+        if error.device_error() == Some(device::ErrorKind::SessionsFull) {
+            return Trouble::Full(format!(
+                "all {} sessions of the YubiHSM at {adapter} are taken",
+                super::SESSIONS
+            ));
         }
-        ErrorKind::AuthenticationError => Trouble::Refused(format!(
-            "the YubiHSM at {adapter} doesn't take this password for authentication key {auth_key}"
-        )),
-        ErrorKind::ConnectorError | ErrorKind::ProtocolError => Trouble::Unreachable(format!(
-            "the YubiHSM at {adapter} doesn't answer as one does: {error}"
-        )),
-        _ => Trouble::Failed(format!("the YubiHSM at {adapter}: {error}")),
+        match error.kind() {
+            ErrorKind::AuthenticationError if error.to_string().contains("not found") => {
+                Trouble::Refused(format!(
+                    "the YubiHSM at {adapter} has no authentication key {auth_key}"
+                ))
+            }
+            ErrorKind::AuthenticationError => Trouble::Refused(format!(
+                "the YubiHSM at {adapter} doesn't take this password for authentication key {auth_key}"
+            )),
+            ErrorKind::ConnectorError | ErrorKind::ProtocolError => Trouble::Unreachable(format!(
+                "the YubiHSM at {adapter} doesn't answer as one does: {error}"
+            )),
+            _ => Trouble::Failed(format!("the YubiHSM at {adapter}: {error}")),
+        }
     }
 }

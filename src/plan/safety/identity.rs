@@ -5,13 +5,17 @@
 //! reached, or is full, doesn't: rule S1 says itself what tells keys apart then, their names, and days ahead of an
 //! upgrade a connector may be away. It is said, since the names may be two for one key (S12).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::ChainFile;
 use super::keys::signs;
 use crate::finding::{Code, Finding, Severity};
-use crate::host::hsm::{Answer, HsmKey, SESSIONS, Trouble};
+use crate::host::hsm::{Adapter, Answer, HsmKey, SESSIONS, Trouble};
 use crate::inventory::{Inventory, Signer};
 use crate::keys::{Device, Unknown};
+use crate::unit::UnitName;
 use tmkms_core::config::KeyRef;
+use tmkms_core::protocol::TmkmsVersion;
 
 /// What speaks against the current signers' keys. What concerns only signers outside `judged` warns where it would
 /// block: they aren't started.
@@ -55,8 +59,42 @@ fn key_file(inventory: &Inventory, signer: &Signer, key: &KeyRef) -> Option<Find
     let KeyRef::Softsign { path } = key else {
         return None;
     };
-    let unknown = inventory.keys.unknown(key)?;
-    let finding = match unknown {
+    let finding = match inventory.keys.unknown(key) {
+        None if inventory.keys.is_expanded(key) => expanded(signer.version)?,
+        None => return None,
+        Some(unknown) => unusable(inventory, unknown)?,
+    };
+    Some(finding.of(signer.name()).at(std::path::Path::new(path)))
+}
+
+/// tmkms 0.15 takes an expanded key, and those before it exit.
+fn expanded(version: Option<TmkmsVersion>) -> Option<Finding> {
+    let remedy = "write the key's seed there, if you still have it: a running tmkms has the key in memory, and keeps it \
+                  until it is stopped";
+    let what = "the key file holds an expanded key, which tmkms takes from 0.15.0 on";
+    match version {
+        Some(version) if (version.major, version.minor) >= (0, 15) => None,
+        Some(version) => Some(
+            Finding::block(
+                Code::KeyUnfit,
+                format!("{what}, and tmkms {version} refuses"),
+            )
+            .remedy(remedy),
+        ),
+        None => Some(
+            Finding::warn(
+                Code::KeyUnfit,
+                format!("{what}, and which tmkms this signer runs isn't known"),
+            )
+            .remedy(format!(
+                "ask the binary: `tmkms version`; before 0.15.0, {remedy}"
+            )),
+        ),
+    }
+}
+
+fn unusable(inventory: &Inventory, unknown: &Unknown) -> Option<Finding> {
+    Some(match unknown {
         // A folder that stands for a host has no keys in it, and shouldn't.
         Unknown::Missing if inventory.keys_left_out => return None,
         Unknown::Missing => Finding::block(
@@ -74,8 +112,7 @@ fn key_file(inventory: &Inventory, signer: &Signer, key: &KeyRef) -> Option<Find
             format!("the key file can't be read ({why}): only its path tells it from other signers' keys"),
         )
         .remedy("run kmsctl as root, who can read it"),
-    };
-    Some(finding.of(signer.name()).at(std::path::Path::new(path)))
+    })
 }
 
 /// The devices that a signer's config reaches.
@@ -216,14 +253,55 @@ pub fn hygiene(inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
-/// How many sessions of each device the running signers hold, at least.
-pub fn sessions(inventory: &Inventory) -> Vec<(&Device, usize)> {
-    let running = |device: &&Device| {
-        let signers = inventory.signers.iter().filter(|s| s.is_up());
-        signers
-            .filter(|s| device.signers.contains(&s.unit.name))
-            .count()
+/// A device, whatever logins and connectors lead to it, and how many of its sessions the running signers hold, at least.
+pub struct Held<'a> {
+    /// The first of the logins.
+    pub device: &'a Device,
+    pub running: usize,
+}
+
+/// The sessions of each device: what two logins hold, they hold of one device.
+pub fn sessions(inventory: &Inventory) -> Vec<Held<'_>> {
+    let devices = &inventory.keys.devices;
+    let serials = devices.iter().filter_map(|device| {
+        let answer = device.answer.as_ref().ok()?;
+        Some((&device.adapter, answer.serial.as_str()))
+    });
+    let serials: BTreeMap<_, _> = serials.collect();
+    let mut held: BTreeMap<Result<&str, &Adapter>, (&Device, BTreeSet<&UnitName>)> =
+        BTreeMap::new();
+    for device in devices {
+        let is = serials.get(&device.adapter).copied().ok_or(&device.adapter);
+        let (_, units) = held.entry(is).or_insert((device, BTreeSet::new()));
+        let up = inventory.signers.iter().filter(|s| s.is_up());
+        units.extend(
+            up.map(|s| &s.unit.name)
+                .filter(|u| device.signers.contains(u)),
+        );
+    }
+    let count = |(device, units): (_, BTreeSet<_>)| Held {
+        device,
+        running: units.len().min(SESSIONS),
     };
-    let devices = inventory.keys.devices.iter();
-    devices.map(|d| (d, running(&d).min(SESSIONS))).collect()
+    held.into_values().map(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expanded_key_is_for_0_15() {
+        let weighs = |version: Option<&str>| {
+            let version = version.map(|v| v.parse().unwrap());
+            expanded(version).map(|finding| finding.severity)
+        };
+        for version in ["0.10.1", "0.11.0", "0.12.2", "0.13.1", "0.14.0"] {
+            assert_eq!(weighs(Some(version)), Some(Severity::Block), "{version}");
+        }
+        for version in ["0.15.0", "0.16.0", "1.0.0"] {
+            assert_eq!(weighs(Some(version)), None, "{version}");
+        }
+        assert_eq!(weighs(None), Some(Severity::Warn));
+    }
 }

@@ -22,7 +22,7 @@ pub(super) fn judge(case: &mut Case<'_>, config: &Config) {
             case.refuse(Kind::ChainRepeated, &id.span, message, "keep one of them");
         }
         let path = chain.state_file_or_default();
-        let plain: String = plain(&path);
+        let plain = case.disk.one_name(&path);
         if !files.contains_key(plain.as_str()) {
             state_file(case, chain);
         }
@@ -67,15 +67,6 @@ fn chain_id(case: &mut Case<'_>, place: &Spanned<String>) {
             "write the chain's own id",
         );
     }
-}
-
-/// A path without what doesn't change its meaning.
-fn plain(path: &str) -> String {
-    let path: std::path::PathBuf = Path::new(path)
-        .components()
-        .filter(|part| *part != std::path::Component::CurDir)
-        .collect();
-    path.to_string_lossy().into_owned()
 }
 
 fn state_file(case: &mut Case<'_>, chain: &Chain) {

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::Unread;
 use crate::config::SoftsignFormat;
-use crate::keys::{KeyFileError, ValidatorFile, softsign};
+use crate::keys::{EXPANDED_LENGTH, EXPORTED_LENGTH, KeyFileError, SEED_LENGTH};
+use crate::keys::{ValidatorFile, softsign};
 
 /// Why tmkms can't use a key file. Nothing of the file is quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub(super) fn consensus(bytes: &[u8], format: SoftsignFormat, minor: u64) -> Res
     match format {
         SoftsignFormat::Json => Ok(json(bytes, minor)?),
         SoftsignFormat::Base64 => {
-            let lengths: &[usize] = if minor < 15 { &[32] } else { &[32, 64, 96] };
+            let all = [SEED_LENGTH, EXPANDED_LENGTH, EXPORTED_LENGTH];
+            let lengths = if minor < 15 { &all[..1] } else { &all };
             let bytes = softsign(bytes)?.len();
             match lengths.contains(&bytes) {
                 true => Ok(()),

@@ -15,10 +15,10 @@ pub(super) fn judge(case: &mut Case<'_>, config: &Config) {
 }
 
 /// Every chain id that a key names, with what tells two keys of one kind apart.
-fn named(config: &Config) -> Vec<(&Spanned<String>, KeyType, String)> {
+fn named<'a>(case: &Case<'_>, config: &'a Config) -> Vec<(&'a Spanned<String>, KeyType, String)> {
     let mut named = Vec::new();
     for key in &config.softsign {
-        let which = format!("file {}", key.path.value);
+        let which = format!("file {}", case.disk.one_name(&key.path.value));
         named.extend(
             key.chain_ids
                 .iter()
@@ -55,7 +55,7 @@ fn named(config: &Config) -> Vec<(&Spanned<String>, KeyType, String)> {
 fn chains(case: &mut Case<'_>, config: &Config) {
     let chains = super::chains::known(config);
     let mut seen = BTreeSet::new();
-    for (chain, key_type, which) in named(config) {
+    for (chain, key_type, which) in named(case, config) {
         let account = key_type == KeyType::Account;
         if !chains.contains(chain.value.as_str()) {
             let message = format!(
@@ -82,7 +82,7 @@ fn chains(case: &mut Case<'_>, config: &Config) {
 /// One consensus key a chain is what works: none and two load, and fail when the first vote is asked for.
 fn served(case: &mut Case<'_>, config: &Config) {
     let mut keys: BTreeMap<&str, Vec<&Spanned<String>>> = BTreeMap::new();
-    for (chain, key_type, _) in named(config) {
+    for (chain, key_type, _) in named(case, config) {
         if key_type == KeyType::Consensus {
             keys.entry(chain.value.as_str()).or_default().push(chain);
         }
