@@ -21,6 +21,7 @@ use crate::content::{Content, Role};
 use crate::doctor;
 use crate::finding::{Code, Finding};
 use crate::host::seen;
+use crate::host::unit_files::is_drop_in;
 use crate::host::unit_path::UnitPath;
 use crate::host::{Entry, Files, Host};
 use crate::inventory::{Inventory, Signer, SignerProcess, StateReading};
@@ -57,7 +58,10 @@ fn look(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut binaries = Binaries::new(versions);
     let units = units::candidates(host, &path, &links, &mut problems)?;
     let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
-    let has_one_name = |unit: &UnitName| links.second_names(unit).is_empty();
+    // An instance has its template's second names as well.
+    let named = |unit: &UnitName| !links.second_names(unit).is_empty();
+    let has_one_name =
+        |unit: &UnitName| !named(unit) && !unit.template().is_some_and(|t| named(&t));
     let (units, named): (Vec<UnitName>, Vec<UnitName>) = units.into_iter().partition(has_one_name);
     let mut views = host.services.views(&units);
     views.extend(named.iter().map(|unit| host.services.view(unit)));
@@ -280,7 +284,7 @@ fn drop_ins(files: &dyn Files, unit_path: &[PathBuf], moving: &Move) -> Result<V
             found.extend(
                 names
                     .iter()
-                    .filter(|n| n.ends_with(".conf"))
+                    .filter(|n| is_drop_in(n))
                     .map(|n| folder.join(n)),
             );
         }

@@ -66,16 +66,19 @@ impl UnitName {
 
 impl UnitName {
     /// The units' names whose drop-ins count for this one, the least specific first (systemd.unit(5)): `service`, each
-    /// prefix up to a dash, its template, itself.
+    /// prefix up to a dash, its template, itself. An instance's prefixes have its instance and their templates.
     pub fn drop_in_names(&self) -> Vec<String> {
         let stem = self.stem();
-        let (prefix, template) = match stem.split_once('@') {
-            Some((prefix, _)) => (prefix, "@"),
-            None => (stem, ""),
+        let (prefix, ends) = match stem.split_once('@') {
+            Some((prefix, "")) => (prefix, vec!["@".to_owned()]),
+            Some((prefix, instance)) => (prefix, vec![format!("@{instance}"), "@".to_owned()]),
+            None => (stem, vec![String::new()]),
         };
         let mut names = vec!["service".to_owned()];
-        let dashes = prefix.match_indices('-').map(|(at, _)| &prefix[..=at]);
-        names.extend(dashes.map(|p| format!("{p}{template}.service")));
+        for end in ends {
+            let dashes = prefix.match_indices('-').map(|(at, _)| &prefix[..=at]);
+            names.extend(dashes.map(|p| format!("{p}{end}.service")));
+        }
         names.extend(self.template().map(|t| t.to_string()));
         names.push(self.to_string());
         names

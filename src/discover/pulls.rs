@@ -12,6 +12,7 @@ use super::links::Links;
 use super::signer::link_free;
 use crate::finding::{Code, Finding};
 use crate::host::Files;
+use crate::host::unit_files::is_drop_in;
 use crate::host::unit_path::{UnitPath, is_mask, is_unit};
 use crate::inventory::Pull;
 use crate::unit::{UnitName, UnitText};
@@ -119,7 +120,7 @@ fn texts(files: &dyn Files, path: &UnitPath) -> Result<Vec<(String, PathBuf)>> {
             let file = folder.join(&name);
             if let Some(of) = name.strip_suffix(".d").filter(|of| is_unit(of)) {
                 for drop_in in files.list(&file).with_context(|| context(&file))? {
-                    if drop_in.ends_with(".conf") && seen.insert((name.clone(), drop_in.clone())) {
+                    if is_drop_in(&drop_in) && seen.insert((name.clone(), drop_in.clone())) {
                         found.push((of.to_owned(), file.join(drop_in)));
                     }
                 }

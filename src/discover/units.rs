@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::links::Links;
 use crate::finding::{Code, Finding};
+use crate::host::unit_files::is_drop_in;
 use crate::host::unit_path::{UnitPath, is_mask};
 use crate::host::{Files, Host};
 use crate::unit::UnitName;
@@ -69,7 +70,7 @@ impl Found {
                 let of = name.strip_suffix(".d").unwrap_or_default();
                 if of == "service" || of.ends_with(".service") {
                     let drop_ins = files.list(&file).with_context(context)?;
-                    let names = |d: &String| mentions_tmkms(files, &file.join(d));
+                    let names = |d: &String| is_drop_in(d) && mentions_tmkms(files, &file.join(d));
                     if drop_ins.iter().any(names) {
                         found.naming.insert(of.to_owned());
                     }

@@ -33,7 +33,12 @@ impl Tables {
         let network = std::fs::read_link(folder.join("ns/net"))?;
         let table = match self.0.entry(network) {
             Entry::Occupied(read) => read.into_mut(),
-            Entry::Vacant(unread) => unread.insert(table(folder)?),
+            Entry::Vacant(unread) => {
+                let table = table(folder)?;
+                // Of a process that is ending nothing is there any more.
+                std::fs::read_link(folder.join("ns/net"))?;
+                unread.insert(table)
+            }
         };
         let found = sockets.iter().filter_map(|inode| table.get(inode));
         Ok(found.cloned().collect())
@@ -62,20 +67,22 @@ fn sockets(folder: &Path) -> io::Result<BTreeSet<String>> {
 /// The established connections of the network that a process is in, by inode.
 fn table(folder: &Path) -> io::Result<BTreeMap<String, Connection>> {
     let mut table = BTreeMap::new();
-    for name in ["net/tcp", "net/tcp6"] {
-        table.extend(read(&folder.join(name))?.lines().skip(1).filter_map(tcp));
-    }
-    let unix = read(&folder.join("net/unix"))?;
+    let there = read(&folder.join("net/tcp"))?;
+    let there = there.ok_or(io::ErrorKind::NotFound)?;
+    table.extend(there.lines().skip(1).filter_map(tcp));
+    // A kernel may have no IPv6.
+    let six = read(&folder.join("net/tcp6"))?.unwrap_or_default();
+    table.extend(six.lines().skip(1).filter_map(tcp));
+    let unix = read(&folder.join("net/unix"))?.unwrap_or_default();
     table.extend(unix.lines().skip(1).filter_map(self::unix));
     Ok(table)
 }
 
-/// A kernel without IPv6 has no table of it.
-fn read(path: &Path) -> io::Result<String> {
+fn read(path: &Path) -> io::Result<Option<String>> {
     match std::fs::read(path) {
         // A unix socket's name may be any bytes.
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
 }

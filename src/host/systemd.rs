@@ -1,8 +1,9 @@
 //! systemd over D-Bus. The only asynchronous code of kmsctl, and the only place that speaks to the service manager.
 //!
-//! A unit that isn't loaded is read from disk, as systemd itself would read it: to be asked about it systemd has to load
-//! it, and lets it go again at once. One that is loaded is asked about; where systemd says that its files are as it has
-//! read them, and names the same command as they do, they say the rest.
+//! A unit that isn't loaded is read from disk, as systemd itself would read it when it loads it: to be asked about it
+//! systemd has to do that, and lets it go again at once. What is loaded is asked about, for files may say otherwise by now:
+//! systemd's own `NeedDaemonReload` doesn't see a new fragment in a more important folder, nor an older file in a newer
+//! one's place. So is every fence.
 
 mod jobs;
 mod manager;
@@ -18,11 +19,11 @@ use self::jobs::Jobs;
 use self::manager::ManagerProxy;
 use self::questions::{Bag, Property, SERVICE, UNIT, some_of};
 use super::files::Tree;
-use super::unit_files::{Found, UnitFiles};
+use super::unit_files::UnitFiles;
 use super::{Job, JobEnd, Services, Ticket, UnitView};
 use crate::inventory::{Activity, RunState, UnitRun};
 use crate::unit::UnitName;
-use crate::unit::effective::{Effective, EnvironmentFile};
+use crate::unit::effective::EnvironmentFile;
 use crate::unit::variables::{self, Variables};
 
 /// How long a single method call may take. A reload of a large host takes a few hundred milliseconds.
@@ -43,12 +44,6 @@ const RUN: [Property; 6] = [
     (UNIT, "InvocationID"),
     (SERVICE, "NRestarts"),
     (SERVICE, "ControlGroup"),
-];
-/// What tells whether a loaded unit is as its files say.
-const AS_READ: [Property; 3] = [
-    (UNIT, "NeedDaemonReload"),
-    (SERVICE, "ExecStartEx"),
-    (SERVICE, "MainPID"),
 ];
 /// What a unit means and how it runs.
 const VIEW: [Property; 16] = [
@@ -115,13 +110,6 @@ fn commands(about: &mut Bag) -> Result<Vec<Vec<String>>> {
         .collect())
 }
 
-/// A unit that is loaded.
-struct Loaded {
-    /// As its files say.
-    well: bool,
-    activity: Activity,
-}
-
 /// A connection to the system's service manager.
 pub struct Systemd {
     connection: zbus::Connection,
@@ -178,68 +166,31 @@ impl Systemd {
         run(&mut bag)
     }
 
-    /// The services that are loaded, by their names.
-    fn loaded(&self) -> Result<BTreeMap<String, Loaded>> {
+    /// Which services are loaded.
+    fn loaded(&self) -> Result<BTreeSet<String>> {
         let listed = zbus::block_on(self.manager.list_units_by_patterns(&[], &["*.service"]));
         let listed = listed.context("asking systemd for its services")?;
-        let loaded = listed.into_iter().map(|unit| {
-            let activity = Activity {
-                active: unit.3,
-                sub: unit.4,
-            };
-            let state = Loaded {
-                well: unit.2 == "loaded",
-                activity,
-            };
-            (unit.0, state)
-        });
-        Ok(loaded.collect())
+        Ok(listed.into_iter().map(|unit| unit.0).collect())
     }
 
-    /// What units mean whose files say it; none where systemd itself has to.
-    fn views_by_files(&mut self, units: &[UnitName]) -> Result<Vec<Option<UnitView>>> {
+    /// What those units mean that aren't loaded, as far as their files say it.
+    fn views_on_disk(&mut self, units: &[UnitName]) -> Result<BTreeMap<UnitName, UnitView>> {
         let folders = self.unit_path()?;
         let files = UnitFiles {
             files: &self.files,
             folders: &folders,
         };
         let loaded = self.loaded()?;
-        let well = |unit: &&UnitName| loaded.get(unit.as_str()).is_some_and(|l| l.well);
-        let asked: Vec<UnitName> = units.iter().filter(well).cloned().collect();
-        let bags = some_of(&self.connection, &asked, &AS_READ);
-        let mut bags: BTreeMap<UnitName, Result<Bag>> = asked.into_iter().zip(bags).collect();
-        let views = units.iter().map(|unit| {
-            let (found, means) = certain(files, unit)?;
-            let Some(now) = loaded.get(unit.as_str()) else {
-                return Some(found.view(unit, means, RunState::stopped()));
-            };
-            let mut bag = bags.remove(unit)?.ok()?;
-            let changed: bool = bag.take("NeedDaemonReload").ok()?;
-            let same = !changed && commands(&mut bag).ok()? == means.exec;
-            let run = RunState {
-                active: now.activity.active.clone(),
-                sub: now.activity.sub.clone(),
-                main_pid: bag.take("MainPID").ok()?,
-            };
-            same.then(|| found.view(unit, means, run))
+        let on_disk = units.iter().filter(|u| !loaded.contains(u.as_str()));
+        let views = on_disk.filter_map(|unit| {
+            let found = files.found(unit).ok()?;
+            let means = found.means(unit).ok()?;
+            if found.is_masked || !means.certain {
+                return None;
+            }
+            Some((unit.clone(), found.view(unit, means, RunState::stopped())))
         });
         Ok(views.collect())
-    }
-
-    /// What bars the starts of those units that aren't loaded, as far as their files say it.
-    fn bars_of_unloaded(&mut self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Vec<PathBuf>>> {
-        let folders = self.unit_path()?;
-        let files = UnitFiles {
-            files: &self.files,
-            folders: &folders,
-        };
-        let loaded = self.loaded()?;
-        let not_loaded = units.iter().filter(|u| !loaded.contains_key(u.as_str()));
-        let bars = not_loaded.filter_map(|unit| {
-            let (_, means) = certain(files, unit)?;
-            Some((unit.clone(), means.barred_by))
-        });
-        Ok(bars.collect())
     }
 
     fn is_loaded(&self, unit: &UnitName) -> Result<bool> {
@@ -285,15 +236,20 @@ impl Services for Systemd {
     }
 
     fn views(&mut self, units: &[UnitName]) -> Vec<Result<UnitView>> {
-        let views = match self.views_by_files(units) {
-            Ok(views) => views,
-            // The questions themselves will tell.
-            Err(_) => units.iter().map(|_| None).collect(),
-        };
-        let views = units.iter().zip(views);
-        views
-            .map(|(unit, view)| view.map_or_else(|| self.view(unit), Ok))
-            .collect()
+        // Where that can't be told, the questions themselves will tell.
+        let mut on_disk = self.views_on_disk(units).unwrap_or_default();
+        let asked = units.iter().filter(|unit| !on_disk.contains_key(unit));
+        let asked: Vec<UnitName> = asked.cloned().collect();
+        let mut bags = some_of(&self.connection, &asked, &VIEW).into_iter();
+        let views = units.iter().map(|unit| match on_disk.remove(unit) {
+            Some(view) => Ok(view),
+            None => {
+                let bag = bags.next();
+                let bag = bag.with_context(|| format!("systemd says nothing of {unit}"))?;
+                view(unit, bag?)
+            }
+        });
+        views.collect()
     }
 
     fn instances(&mut self, template: &UnitName) -> Result<Vec<UnitName>> {
@@ -344,21 +300,12 @@ impl Services for Systemd {
     }
 
     fn barred_by(&mut self, units: &[UnitName]) -> Vec<Result<Vec<PathBuf>>> {
-        let known = match units {
-            [_] => Ok(BTreeMap::new()),
-            _ => self.bars_of_unloaded(units),
-        };
-        // The questions themselves will tell.
-        let mut known = known.unwrap_or_default();
-        let asked = units.iter().filter(|unit| !known.contains_key(unit));
-        let asked: Vec<UnitName> = asked.cloned().collect();
-        let mut bags = some_of(&self.connection, &asked, &FENCE).into_iter();
-        let answers = units.iter().map(|unit| {
-            if let Some(paths) = known.remove(unit) {
-                return Ok(paths);
-            }
-            let bag = bags.next();
-            let mut bag = bag.with_context(|| format!("systemd says nothing of {unit}"))??;
+        if units.len() > 1 {
+            self.keep(units).ok();
+        }
+        let bags = some_of(&self.connection, units, &FENCE);
+        let answers = units.iter().zip(bags).map(|(unit, bag)| {
+            let mut bag = bag?;
             loaded(unit, &mut bag)?;
             barred_by(&mut bag)
         });
@@ -397,13 +344,6 @@ impl Services for Systemd {
         }
         zbus::block_on(self.manager.reload()).context("asking systemd to read its units again")
     }
-}
-
-/// What a unit's files say, where nothing of it depends on what only a running systemd knows.
-fn certain(files: UnitFiles<'_>, unit: &UnitName) -> Option<(Found, Effective)> {
-    let found = files.found(unit).ok()?;
-    let means = found.means(unit).ok().filter(|means| means.certain)?;
-    Some((found, means))
 }
 
 /// Whether a version, such as `252.39-1~deb12u2`, is older than a release. One that says no number isn't known to be.

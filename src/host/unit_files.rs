@@ -25,6 +25,8 @@ pub struct Found {
     pub fragment: PathBuf,
     pub drop_ins: Vec<PathBuf>,
     pub text: UnitText,
+    /// Its fragment says nothing: to systemd that is a mask.
+    pub is_masked: bool,
 }
 
 impl UnitFiles<'_> {
@@ -48,14 +50,25 @@ impl UnitFiles<'_> {
     /// A unit's drop-ins by the names that it says itself; those of a second name aren't among them.
     pub fn drop_ins(&self, unit: &UnitName) -> Result<Vec<PathBuf>> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-        // The unit's own drop-in of a name wins.
-        for name in unit.drop_in_names() {
-            for folder in self.folders.iter().rev() {
-                let folder = folder.join(format!("{name}.d"));
-                for name in self.files.list(&folder)? {
-                    if name.ends_with(".conf") {
-                        found.insert(name.clone(), folder.join(name));
-                    }
+        let names = unit.drop_in_names();
+        let (all_services, names) = names.split_at(1);
+        // Of two with one file name the one in the more important folder wins, whatever unit's name that is for; then the
+        // one for the more specific name. Those for all services come last (systemd's unit_file_find_dropin_paths).
+        let folders = |names: &[String]| -> Vec<PathBuf> {
+            let of = |folder: &PathBuf| {
+                let folder = folder.clone();
+                let names = names.iter().rev();
+                names
+                    .map(|name| folder.join(format!("{name}.d")))
+                    .collect::<Vec<_>>()
+            };
+            self.folders.iter().flat_map(of).collect()
+        };
+        for folder in folders(names).into_iter().chain(folders(all_services)) {
+            for name in self.files.list(&folder)? {
+                if is_drop_in(&name) {
+                    let path = folder.join(&name);
+                    found.entry(name).or_insert(path);
                 }
             }
         }
@@ -74,6 +87,7 @@ impl UnitFiles<'_> {
         let fragment = self.fragment(unit)?;
         let drop_ins = self.drop_ins(unit)?;
         let mut text = self.text(&fragment)?;
+        let is_masked = text.settings.is_empty();
         for drop_in in drop_ins.iter().filter(|d| !is_mask(self.files, d)) {
             text.extend(self.text(drop_in)?);
         }
@@ -81,8 +95,14 @@ impl UnitFiles<'_> {
             fragment,
             drop_ins,
             text,
+            is_masked,
         })
     }
+}
+
+/// Whether a file of a folder of drop-ins is one: hidden ones aren't.
+pub fn is_drop_in(name: &str) -> bool {
+    name.ends_with(".conf") && !name.starts_with('.')
 }
 
 impl Found {
@@ -111,5 +131,51 @@ impl Found {
             barred_by: means.barred_by,
             run,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::host::files::Tree;
+
+    #[test]
+    fn of_two_drop_ins_with_one_name_the_more_important_folder_s_wins() {
+        let host = tempfile::tempdir().unwrap();
+        let folders = ["/etc", "/run", "/usr"].map(PathBuf::from);
+        for drop_in in [
+            "etc/tmkms@.service.d/a.conf",
+            "run/tmkms@01.service.d/a.conf",
+            "run/tmkms@01.service.d/b.conf",
+            "run/tmkms@.service.d/b.conf",
+            "etc/service.d/b.conf",
+            "etc/service.d/c.conf",
+            "usr/tmkms@01.service.d/c.conf",
+            "usr/tmkms@01.service.d/.hidden.conf",
+            "usr/tmkms@01.service.d/other",
+            "usr/tmkms@02.service.d/d.conf",
+        ] {
+            let path = host.path().join(drop_in);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "[Service]\n").unwrap();
+        }
+        let tree = Tree::open(host.path()).unwrap();
+        let files = UnitFiles {
+            files: &tree,
+            folders: &folders,
+        };
+        assert_eq!(
+            files
+                .drop_ins(&"tmkms@01.service".parse().unwrap())
+                .unwrap(),
+            [
+                "/etc/tmkms@.service.d/a.conf",
+                "/run/tmkms@01.service.d/b.conf",
+                "/usr/tmkms@01.service.d/c.conf",
+            ]
+            .map(PathBuf::from)
+        );
     }
 }

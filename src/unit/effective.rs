@@ -88,7 +88,11 @@ impl Effective {
         } else {
             directory
         };
-        let asserted = text.list("Unit", "AssertPathExists");
+        certain &= directory.starts_with('/');
+        certain &= environment_files.iter().all(|f| f.path.is_absolute());
+        let kind = one("Type").map_or_else(|| "simple".into(), |s| s.value.clone());
+        // systemd refuses to load it then.
+        certain &= exec.len() == 1 || kind == "oneshot";
         Ok(Effective {
             exec,
             user: one("User").map_or_else(String::new, |s| {
@@ -105,15 +109,25 @@ impl Effective {
                 || "journal".into(),
                 |s| s.value.split(':').next().unwrap_or_default().to_owned(),
             ),
-            kind: one("Type").map_or_else(|| "simple".into(), |s| s.value.clone()),
-            barred_by: asserted
-                .iter()
-                .filter_map(|a| a.value.strip_prefix('!'))
-                .map(PathBuf::from)
-                .collect(),
+            kind,
+            barred_by: barred_by(text),
             certain,
         })
     }
+}
+
+/// The paths whose existence bars a start. An empty assertion of any kind takes all assertions back.
+fn barred_by(text: &UnitText) -> Vec<PathBuf> {
+    let of_unit = text.settings.iter().filter(|s| s.section == "Unit");
+    let mut barred = Vec::new();
+    for setting in of_unit.filter(|s| s.key.starts_with("Assert")) {
+        if setting.value.is_empty() {
+            barred.clear();
+        } else if setting.key == "AssertPathExists" {
+            barred.extend(setting.value.strip_prefix('!').map(PathBuf::from));
+        }
+    }
+    barred
 }
 
 /// The commands of an Exec line, which `;` separates, each beginning with what is really run: after `@` the second word
@@ -177,6 +191,49 @@ mod tests {
         assert_eq!(put_in(0), ["/b/t", "$A", "${A}", "$$A"]);
         assert_eq!(put_in(1), ["/b/t", "1"]);
         assert_eq!(unit.variables.unset(&unit.exec[0]), None);
+    }
+
+    #[test]
+    fn an_empty_assertion_takes_all_back() {
+        let of = |unit: &str| {
+            let text = UnitText::parse(&format!("[Unit]\n{unit}\n")).unwrap();
+            Effective::of(&"k-1.service".parse().unwrap(), &text)
+                .unwrap()
+                .barred_by
+        };
+        let fence = "AssertPathExists=!/etc/a.closed";
+        assert_eq!(of(fence), [PathBuf::from("/etc/a.closed")]);
+        let others = format!("AssertPathExists=/b\n{fence}\nAssertUser=root\nWants=");
+        assert_eq!(of(&others), [PathBuf::from("/etc/a.closed")]);
+        for reset in ["AssertPathExists=", "AssertPathIsDirectory="] {
+            assert!(of(&format!("{fence}\n{reset}")).is_empty(), "{reset}");
+            assert_eq!(of(&format!("{reset}\n{fence}")).len(), 1, "{reset}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_running_systemd_knows_isn_t_certain() {
+        let certain = |more: &str| of(&format!("ExecStart=/b/tmkms start\n{more}")).certain;
+        for known in [
+            "",
+            "WorkingDirectory=/srv/%N",
+            "User=tmkms",
+            "Environment=A=%n",
+            "Type=oneshot\nExecStart=/b/t",
+            "EnvironmentFile=-/etc/a",
+        ] {
+            assert!(certain(known), "{known}");
+        }
+        for unknown in [
+            "WorkingDirectory=~",
+            "WorkingDirectory=data",
+            "User=%m",
+            "Environment=A=%H",
+            "ExecStart=/b/t",
+            "EnvironmentFile=etc/a",
+        ] {
+            assert!(!certain(unknown), "{unknown}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn a_bad_flag() {
             "home",
             "/root/x\nUser=root",
             3,
-            &["a unit reads in its own way"],
+            &["a control character"],
         ),
         ("home", "/root", 3, &["/root isn't empty", "--name"]),
         ("home", "/etc/passwd", 3, &["/etc/passwd is no folder"]),
