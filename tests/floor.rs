@@ -58,7 +58,8 @@ fn a_switch_that_fails_takes_its_floors_back() {
         r#"{"tmkms-02.v3.service":{"start":"failed"}}"#,
     );
     host.kmsctl(&["apply", "--yes", "--initial-height", FIRST])
-        .exits(4);
+        .exits(4)
+        .says(&["`kmsctl apply --initial-height 2233551` tries again"]);
     for n in 1..=3 {
         assert!(!host.path(&new_state(n)).exists(), "{n}");
     }
@@ -76,8 +77,9 @@ fn floors_are_kept_where_a_way_back_was_interrupted_and_left_again() {
         host.write("run/kmsctl/faults.json", &faults);
     };
     fails("tmkms-03.v3");
-    let apply = ["apply", "--yes", "--no-auto-rollback", "--initial-height"];
-    host.kmsctl(&[&apply[..], &[FIRST]].concat()).exits(5);
+    let apply = ["apply", "--yes", "--no-auto-rollback", "--halt-height"];
+    let heights = ["2233550", "--initial-height", FIRST];
+    host.kmsctl(&[&apply[..], &heights].concat()).exits(5);
     // Neither going on nor going forward again takes another height.
     let other = ["apply", "--yes", "--initial-height", "2233500"];
     let begun = "was begun with --initial-height 2233551";
@@ -88,9 +90,10 @@ fn floors_are_kept_where_a_way_back_was_interrupted_and_left_again() {
     host.kmsctl(&other).exits(3).says(&[begun]);
     // Withdrawn, they are laid again.
     assert!(!host.path(&new_state(2)).exists());
-    host.kmsctl(&["apply", "--yes"])
-        .exits(0)
-        .says(&["The new chain's first height is 2233551, as it was begun with."]);
+    host.kmsctl(&["apply", "--yes"]).exits(0).says(&[
+        "The halt height is 2233550, as it was begun with.",
+        "The new chain's first height is 2233551, as it was begun with.",
+    ]);
     for n in 1..=3 {
         assert_eq!(host.read(&new_state(n)), FLOOR, "{n}");
     }

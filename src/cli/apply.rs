@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::halt::HaltArgs;
+use super::halt::{HaltArgs, begun_with};
 use super::operation::{self, Heights, PlanFile, Task};
 use super::watch::{Watch, duration};
 use crate::apply::Settings;
@@ -102,10 +102,12 @@ impl ApplyArgs {
 }
 
 pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome {
-    args.halt.complete()?;
     let _lock = operation::lock(host)?;
     let history = History::read(host)?;
     let open = history.open();
+    if open.is_none() {
+        args.halt.complete()?;
+    }
     if let Some(open) =
         open.filter(|j| j.verb == Verb::Rollback || (j.verb == Verb::Apply && j.switched()))
     {
@@ -135,6 +137,8 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
     let staged = open.filter(|j| j.verb == Verb::Apply && j.plan.id == plan.id);
     let begun = staged.and_then(|j| floor::begun_with(&j.program));
     let initial_height = args.initial_height.or_else(|| as_begun(ui, begun));
+    let begun = staged.and_then(|j| begun_with(&j.program));
+    let halt_args = args.halt.as_begun(ui, begun)?;
     if args.dry_run {
         let leaving = halt::leaving(&plan, &inventory, Side::New);
         let program = whole(&plan, &BTreeSet::new());
@@ -143,7 +147,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
             leaving: &leaving,
             initial_height,
         };
-        return foreseen.show(host, ui, &args.halt, program);
+        return foreseen.show(host, ui, &halt_args, program);
     }
     if !ui.yes && !ui.json {
         ui.note(&what_happens(&plan));
@@ -159,7 +163,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &ApplyArgs) -> Outcome
         (plan, inventory) = args.planned_again(host, peers, &history, heights)?;
     }
     let leaving = halt::leaving(&plan, &inventory, Side::New);
-    let halts = args.halt.pass(host, ui, &leaving)?;
+    let halts = halt_args.pass(host, ui, &leaving)?;
     if args.halt.waits() {
         // Much may have changed in the time.
         (plan, inventory) = args.planned_again(host, peers, &history, Heights::Now)?;

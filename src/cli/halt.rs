@@ -49,22 +49,19 @@ struct Seen {
 
 impl HaltArgs {
     /// The halt height that an operation was begun with counts where it is gone on with and none is named.
-    pub fn as_begun(&self, ui: Ui, program: &Program) -> HaltArgs {
-        let asked = program.steps().find_map(|step| match &step.action {
-            Action::CheckHalted { files } => files.iter().find_map(|f| match f.halt {
-                Halt::Height(height) => Some(height),
-                Halt::Still(_) => None,
-            }),
-            _ => None,
-        });
+    ///
+    /// # Errors
+    /// As [`HaltArgs::complete`].
+    pub fn as_begun(&self, ui: Ui, begun: Option<u64>) -> Result<HaltArgs, Failure> {
         let mut halt = self.clone();
-        if let (None, Some(height)) = (halt.halt_height, asked) {
+        if let (None, Some(height)) = (halt.halt_height, begun) {
             ui.note(&format!(
                 "The halt height is {height}, as it was begun with."
             ));
             halt.halt_height = Some(height);
         }
-        halt
+        halt.complete()?;
+        Ok(halt)
     }
 
     pub fn waits(&self) -> bool {
@@ -219,6 +216,17 @@ impl HaltArgs {
             interrupt::pause(&*host.clock, EVERY.min(limit))?;
         }
     }
+}
+
+/// The halt height that a program was made with.
+pub fn begun_with(program: &Program) -> Option<u64> {
+    program.steps().find_map(|step| match &step.action {
+        Action::CheckHalted { files } => files.iter().find_map(|f| match f.halt {
+            Halt::Height(height) => Some(height),
+            Halt::Still(_) => None,
+        }),
+        _ => None,
+    })
 }
 
 /// What nobody may have signed beyond once the signers are stopped: where they are now.

@@ -171,10 +171,11 @@ fn ways_on(open: &Journal) -> (&'static str, &'static [&'static str]) {
 }
 
 /// What keeps an operation that is open from being gone on with or taken back, such as a full disk: it is as half-way as
-/// it was (exit code 5). A refusal stays one, and without an open operation all is as before.
+/// it was (exit code 5), and so it is after a wait that is over. A refusal stays one, and without an open operation all is as before.
 pub fn still_open(open: Option<&Journal>) -> impl Fn(Failure) -> Failure {
     move |mut failure| {
-        let Some(open) = open.filter(|_| failure.exit == Exit::Failed) else {
+        let half_way = matches!(failure.exit, Exit::Failed | Exit::TimedOut);
+        let Some(open) = open.filter(|_| half_way) else {
             return failure;
         };
         let (ways, next) = ways_on(open);

@@ -79,7 +79,7 @@ pub fn run(host: &mut Host, ui: Ui, peers: &[Peer], args: &RollbackArgs) -> Outc
     let leaving = leaving(plan, &look.inventory, Side::Old);
     halt::stands_still(host, ui, &leaving).map_err(&still_open)?;
     let halts = halt::as_they_are(host, &leaving);
-    interrupt::none_yet()?;
+    interrupt::none_yet().map_err(&still_open)?;
     let settings = args.watch.settings();
     let (id, end) =
         way_back::go(host, ui, &way, &history, look, &halts, settings).map_err(&still_open)?;

@@ -46,12 +46,7 @@ fn a_bad_flag() {
         ("home", "root/x", 3, &["no absolute path"]),
         ("home", "/root/a b", 3, &["a unit reads in its own way"]),
         ("home", "/root/%i", 3, &["a unit reads in its own way"]),
-        (
-            "home",
-            "/root/x\nUser=root",
-            3,
-            &["a control character"],
-        ),
+        ("home", "/root/x\nUser=root", 3, &["a control character"]),
         ("home", "/root", 3, &["/root isn't empty", "--name"]),
         ("home", "/etc/passwd", 3, &["/etc/passwd is no folder"]),
         ("binary", "bin/tmkms", 3, &["no absolute path"]),

@@ -8,10 +8,11 @@ use tmkms_core::state::SignState;
 
 use super::{ApplyArgs, signing};
 use crate::apply::End;
-use crate::cli::halt::as_they_are;
+use crate::cli::halt::{as_they_are, begun_with};
 use crate::cli::{operation, way_back};
 use crate::discover::{self, Versions};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::floor;
 use crate::host::Host;
 use crate::interrupt;
 use crate::inventory::StateReading;
@@ -220,13 +221,29 @@ fn taken_back(
 ) -> Result<Failure, Failure> {
     let inventory = discover::inventory(host, Versions::Skip)?;
     let old = plan.from.as_ref().map_or("the old chain", |c| c.as_str());
+    let history = History::read(host)?;
+    let with = history.get(id).map(|j| flags(&history, j));
     let failure = Failure::taken_back(format!(
-        "{why}taken back to {old} by operation {id}:\n{}find out why it didn't come up; `kmsctl apply` tries again",
-        operation::standing(plan, &inventory)
+        "{why}taken back to {old} by operation {id}:\n{}find out why it didn't come up; `kmsctl apply{}` tries again",
+        operation::standing(plan, &inventory),
+        with.unwrap_or_default()
     ));
     Ok(failure
         .of(id)
         .next(&["kmsctl status", "kmsctl apply", "kmsctl unstage"]))
+}
+
+/// The heights that an operation was begun with, as they are typed: a new one doesn't know them.
+fn flags(history: &History, newest: &Journal) -> String {
+    let operations = history.taken_up(newest);
+    let mut programs = operations.iter().map(|j| &j.program);
+    let halt = programs.clone().find_map(begun_with);
+    let initial = programs.find_map(floor::begun_with);
+    let mut flags = halt.map_or_else(String::new, |h| format!(" --halt-height {h}"));
+    if let Some(height) = initial {
+        flags += &format!(" --initial-height {height}");
+    }
+    flags
 }
 
 /// What a hand may do for a signer, once its new unit is proven dead.

@@ -2,6 +2,7 @@
 //! looked at anew.
 
 use super::{ApplyArgs, Begin, Foreseen, after, as_begun, begin, lay_floors, whole};
+use crate::cli::halt::begun_with;
 use crate::cli::operation::{self, Heights, Shown, Task};
 use crate::exit::{Failure, Outcome};
 use crate::finding::Finding;
@@ -85,7 +86,9 @@ pub fn go_on(
     open: &Journal,
 ) -> Outcome {
     let plan = &open.plan;
-    let halt = args.halt.as_begun(ui, &open.program);
+    let operations = history.taken_up(open);
+    let begun = operations.iter().find_map(|j| begun_with(&j.program));
+    let halt = args.halt.as_begun(ui, begun)?;
     if args.plan.file.is_some() && args.plan.read(host)?.id != plan.id {
         return Err(Failure::refused(format!(
             "operation {} ({}) is open, of plan {}: `kmsctl apply` without a plan goes on with it, `kmsctl rollback` \
@@ -134,7 +137,7 @@ pub fn go_on(
             .look(host, ui, Heights::Now, &mut shown)
             .map_err(of)?;
     }
-    interrupt::none_yet()?;
+    interrupt::none_yet().map_err(of)?;
     let mut program = going_on.program(&inventory);
     halt::guard(&mut program, &halts);
     lay_floors(host, ui, plan, &leaving, &mut program, initial_height)?;
