@@ -22,15 +22,19 @@
 //! It must never call a node verified that didn't prove it, and never let an answer of before stand for one of now.
 //! Facts: oasis-core v22.2 to v26.1, read in its sources; no real node was run.
 
+pub mod answer;
 pub mod bundle;
 pub mod claim;
+pub mod command;
 pub mod config;
 pub mod extra_info;
 pub mod failure;
 pub mod fleet;
 pub mod ids;
 pub mod place;
+pub mod proofs;
 pub mod published;
+mod shapes;
 pub mod status;
 pub mod verify;
 pub mod way_back;

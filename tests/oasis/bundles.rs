@@ -2,7 +2,6 @@
 
 use std::io::{Cursor, Write};
 
-use data_encoding::HEXLOWER;
 use kmsctl::kms::oasis::bundle::{Bundle, against};
 use kmsctl::kms::oasis::ids::{Mrenclave, Version};
 use serde_json::{Value, json};
@@ -52,12 +51,10 @@ impl Parts {
     }
 
     fn sum(&mut self) {
-        let digests = self.files.iter().map(|(name, content)| {
-            (
-                name.to_string(),
-                HEXLOWER.encode(&Sha512_256::digest(content)).into(),
-            )
-        });
+        let digests = self
+            .files
+            .iter()
+            .map(|(name, content)| (name.to_string(), hex(content).into()));
         self.manifest["digests"] = Value::Object(digests.collect());
     }
 
@@ -82,6 +79,11 @@ impl Parts {
         }
         zip.finish().unwrap().into_inner()
     }
+}
+
+fn hex(content: &[u8]) -> String {
+    let digest = Sha512_256::digest(content);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read(parts: &Parts) -> Bundle {

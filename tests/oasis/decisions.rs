@@ -2,10 +2,12 @@
 //! that is there for it. Take a rule away, and its line here fails.
 
 use kmsctl::journal::OperationId;
-use kmsctl::kms::oasis::fleet::{Answer, Me, No, Rule, Terms, baseline, holders, may_leave};
+use kmsctl::kms::oasis::answer::Answer;
+use kmsctl::kms::oasis::fleet::{Me, No, Rule, Terms, baseline, holders, may_leave};
 use kmsctl::kms::oasis::ids::{Checksum, Epoch, Mrenclave, NodeId, Rak, Version};
+use kmsctl::kms::oasis::proofs::{Verifications, Verified};
 use kmsctl::kms::oasis::published::{Evidence, Half, Leaving, NodeRow};
-use kmsctl::kms::oasis::verify::{Condition, Holds, Verifications, Verified};
+use kmsctl::kms::oasis::verify::{Condition, Holds};
 use kmsctl::kms::oasis::way_back::{
     Aside, Identity, against_finalizing, against_going_back, against_leaving_back,
     takes_a_copy_away,
@@ -81,6 +83,7 @@ fn old(id: u8) -> NodeRow {
         policy_checksum: Some(POLICY),
         evidence: Some(evidence(id, 5)),
         verifications: Verifications::default(),
+        failures: Vec::new(),
         half: None,
         finalized: false,
     }

@@ -1,8 +1,9 @@
 //! Operators, one a node: each drives the real decisions step by step, may die between any two of them, and may be made
 //! blind to one rule, to see that the rule is what keeps the fleet whole.
 
+use kmsctl::kms::oasis::answer::Answer;
 use kmsctl::kms::oasis::claim::{Found, Next, Stand, back_off};
-use kmsctl::kms::oasis::fleet::{Answer, Me, may_leave};
+use kmsctl::kms::oasis::fleet::{Me, may_leave};
 use kmsctl::kms::oasis::ids::{Epoch, NodeId};
 use kmsctl::kms::oasis::published::Half;
 use kmsctl::kms::oasis::verify::Holds;

@@ -1,8 +1,9 @@
 //! `control status` in its three shapes, and the seven conditions on it.
 
 use kmsctl::kms::oasis::ids::{Checksum, Epoch, Mrenclave, NodeId, Version};
+use kmsctl::kms::oasis::proofs::{Verifications, Verified};
 use kmsctl::kms::oasis::status::{self, NodeStatus, State};
-use kmsctl::kms::oasis::verify::{Expectation, Holds, Verdict, Verifications, Verified, verify};
+use kmsctl::kms::oasis::verify::{Expectation, Holds, Verdict, verify};
 
 use crate::bundles::RUNTIME;
 use stand_in_oasis_node::answer::{Answer, InitResponse, OnChain, Registered, SHAPES, Shape};
@@ -47,15 +48,20 @@ pub fn expectation() -> Expectation {
         runtime: RUNTIME.parse().unwrap(),
         version: Version::new(0, 6, 0),
         started: Some("2026-07-01T08:00:00Z".parse().unwrap()),
-        baseline: Checksum::new([5; 32]),
-        policy: Checksum::new([6; 32]),
+        baseline: Some(Checksum::new([5; 32])),
+        policy: Some(Checksum::new([6; 32])),
     }
 }
 
 fn judge(answer: &Answer, shape: Shape) -> Verdict {
     let status = NodeStatus::parse(&answer.print(shape)).unwrap();
     let now = NOW.parse().unwrap();
-    verify(&expectation(), Mrenclave::new([9; 32]), Ok(&status), now)
+    verify(
+        &expectation(),
+        Some(Mrenclave::new([9; 32])),
+        Ok(&status),
+        now,
+    )
 }
 
 #[test]
@@ -95,7 +101,12 @@ fn a_node_that_was_just_restarted_is_read() {
     assert_eq!(states, [State::Starting, State::Stopped]);
     assert!(!status.key_manager.is_ready());
     let now = NOW.parse().unwrap();
-    let verdict = verify(&expectation(), Mrenclave::new([9; 32]), Ok(&status), now);
+    let verdict = verify(
+        &expectation(),
+        Some(Mrenclave::new([9; 32])),
+        Ok(&status),
+        now,
+    );
     assert_eq!(verdict.verified, None);
     use Holds::{No, Unknown};
     let holds: Vec<Holds> = verdict.conditions.iter().map(|c| c.holds).collect();
@@ -222,7 +233,12 @@ fn an_answer_that_another_enclave_signed_is_no_proof() {
     forged.registered.as_mut().unwrap().forged = true;
     let status = NodeStatus::parse(&forged.print(Shape::Secrets)).unwrap();
     let now = NOW.parse().unwrap();
-    let verdict = verify(&expectation(), Mrenclave::new([9; 32]), Ok(&status), now);
+    let verdict = verify(
+        &expectation(),
+        Some(Mrenclave::new([9; 32])),
+        Ok(&status),
+        now,
+    );
     assert_eq!(verdict.conditions[4].holds, Holds::No);
     assert!(verdict.conditions[4].seen.contains("NOT signed"));
     assert_eq!(verdict.verified, None);
@@ -233,7 +249,7 @@ fn no_answer_is_seven_times_unknown() {
     let now = NOW.parse().unwrap();
     let verdict = verify(
         &expectation(),
-        Mrenclave::new([9; 32]),
+        Some(Mrenclave::new([9; 32])),
         Err("exit 128"),
         now,
     );
@@ -242,7 +258,7 @@ fn no_answer_is_seven_times_unknown() {
     let mut unstarted = expectation();
     unstarted.started = None;
     let status = NodeStatus::parse(&holder().print(Shape::Flat)).unwrap();
-    let verdict = verify(&unstarted, Mrenclave::new([9; 32]), Ok(&status), now);
+    let verdict = verify(&unstarted, Some(Mrenclave::new([9; 32])), Ok(&status), now);
     assert_eq!(verdict.conditions[3].holds, Holds::Unknown);
 }
 

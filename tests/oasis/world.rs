@@ -6,11 +6,13 @@
 use std::cell::RefCell;
 
 use kmsctl::journal::OperationId;
-use kmsctl::kms::oasis::fleet::{Answer, Terms};
+use kmsctl::kms::oasis::answer::Answer;
+use kmsctl::kms::oasis::fleet::Terms;
 use kmsctl::kms::oasis::ids::{Checksum, Epoch, Mrenclave, Version};
+use kmsctl::kms::oasis::proofs::Verifications;
 use kmsctl::kms::oasis::published::{Evidence, Half, Leaving, NodeRow};
 use kmsctl::kms::oasis::status::NodeStatus;
-use kmsctl::kms::oasis::verify::{Expectation, Verifications, verify};
+use kmsctl::kms::oasis::verify::{Expectation, verify};
 
 use crate::bundles::RUNTIME;
 use stand_in_oasis_node::answer::{self, InitResponse, OnChain, Registered, SHAPES};
@@ -356,10 +358,10 @@ impl World {
             runtime: self.terms.runtime,
             version: node.config.version(),
             started: Some(jiff::Timestamp::from_second(MIDNIGHT + node.started).unwrap()),
-            baseline: self.terms.baseline,
-            policy: self.terms.policy,
+            baseline: Some(self.terms.baseline),
+            policy: Some(self.terms.policy),
         };
-        let verdict = verify(&expected, node.config.enclave(), status, self.time());
+        let verdict = verify(&expected, Some(node.config.enclave()), status, self.time());
         let runtime = status
             .ok()
             .and_then(|s| s.registered(&self.terms.runtime).next());
@@ -387,6 +389,7 @@ impl World {
             policy_checksum: verified.as_ref().map(|v| v.policy_checksum),
             evidence,
             verifications: node.verifications.clone(),
+            failures: Vec::new(),
             half: node.half,
             finalized: false,
         }
@@ -418,11 +421,11 @@ impl World {
             runtime: self.terms.runtime,
             version: node.config.version(),
             started: Some(jiff::Timestamp::from_second(MIDNIGHT + node.started).unwrap()),
-            baseline: self.terms.baseline,
-            policy: self.terms.policy,
+            baseline: Some(self.terms.baseline),
+            policy: Some(self.terms.policy),
         };
         let status = status.as_ref().ok_or("exit 128");
-        let verdict = verify(&expected, node.config.enclave(), status, self.time());
+        let verdict = verify(&expected, Some(node.config.enclave()), status, self.time());
         let epoch = self.epoch();
         let node = &mut self.nodes[n];
         match verdict.verified {

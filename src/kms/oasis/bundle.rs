@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
-use data_encoding::HEXLOWER;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512_256};
 
-use super::ids::{Mrenclave, RuntimeId, Version};
+use super::ids::{Mrenclave, RuntimeId, Version, hex};
 use crate::content::Fingerprint;
 
 /// The manifest's place in the zip.
@@ -87,7 +86,7 @@ impl Bundle {
         let manifest: Manifest = serde_json::from_slice(&manifest)
             .map_err(|e| BundleError(format!("its manifest can't be read: {e}")))?;
         for (name, content) in &entries {
-            let found = HEXLOWER.encode(&Sha512_256::digest(content));
+            let found = hex(&Sha512_256::digest(content));
             match manifest.digests.get(name) {
                 None => return wrong(format!("{name} is in it and the manifest doesn't name it")),
                 Some(digest) if *digest != found => {

@@ -204,6 +204,16 @@ pub fn reversed(edit: &Edit) -> Edit {
     }
 }
 
+/// Whether a node's config may be a key manager's, readable or not: others are left alone.
+pub fn may_be_key_manager(text: &str) -> bool {
+    let named =
+        |root: &Node, path: &[&str]| root.get(path).and_then(Node::text) == Some("keymanager");
+    match yaml::parse(text) {
+        Ok(root) => named(&root, &["mode"]) || named(&root, &["runtime", "mode"]),
+        Err(_) => text.contains("keymanager"),
+    }
+}
+
 fn style(root: &Node) -> Result<Style, ConfigError> {
     let is_key_manager = |node: Option<&Node>| node.and_then(Node::text) == Some("keymanager");
     let old = root.get(&["datadir"]).is_some() || root.get(&["worker", "keymanager"]).is_some();

@@ -4,7 +4,7 @@
 //! signs the bytes of `init_response` as they stand; encoding them again might give others, so they are never encoded here.
 //! Read in oasis-core v22.2 to v26.1; the guide's example is a test.
 
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 use ed25519_dalek::{Signature, VerifyingKey};
 use minicbor::Decoder;
 use minicbor::decode::Error;
@@ -35,9 +35,8 @@ impl ExtraInfo {
     /// # Errors
     /// Anything that isn't exactly what an oasis-node of 21.2 to 26.1 writes: it is unknown then.
     pub fn decode(base64: &str) -> Result<ExtraInfo, String> {
-        let bytes = BASE64
-            .decode(base64.as_bytes())
-            .map_err(|e| format!("extra_info isn't base64: {e}"))?;
+        let bytes =
+            Base64::decode_vec(base64).map_err(|e| format!("extra_info isn't base64: {e}"))?;
         ExtraInfo::from_cbor(&bytes).map_err(|e| format!("extra_info isn't the expected CBOR: {e}"))
     }
 
@@ -158,7 +157,7 @@ mod tests {
     const GUIDE: &str = "omlzaWduYXR1cmVYQG7nDuKTOUKAlJAfukdY6Xljox376lCLI0cIP0zPw2B8abJxa31j+NoQAWA0KZuHD41XPyICmjXDTpjDXukEEgVtaW5pdF9yZXNwb25zZaNoY2hlY2tzdW1YIEWZF5YaFQChstrZ9u1UdgyqZCagmNfghvyQna9WkmvyaWlzX3NlY3VyZfVvcG9saWN5X2NoZWNrc3VtWCCsrqRzYjx05t+KoCYz7wFSdKJ720g2LQBAsRKXmClMvw==";
 
     fn hex(bytes: &[u8]) -> String {
-        data_encoding::HEXLOWER.encode(bytes)
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]
@@ -235,7 +234,7 @@ mod tests {
         encoder.str("init_response").unwrap();
         let mut bytes = encoder.into_writer();
         bytes.extend_from_slice(response);
-        BASE64.encode(&bytes)
+        Base64::encode_string(&bytes)
     }
 
     fn key() -> (SigningKey, Rak) {
@@ -284,15 +283,13 @@ mod tests {
     #[test]
     fn what_isn_t_exactly_it_is_unknown() {
         let (key, _) = key();
-        let mut whole = BASE64
-            .decode(Response::plain().signed(&key).as_bytes())
-            .unwrap();
+        let mut whole = Base64::decode_vec(&Response::plain().signed(&key)).unwrap();
         for cut in 0..whole.len() {
-            let piece = BASE64.encode(&whole[..cut]);
+            let piece = Base64::encode_string(&whole[..cut]);
             assert!(ExtraInfo::decode(&piece).is_err(), "{cut} bytes");
         }
         whole.push(0);
-        assert!(ExtraInfo::decode(&BASE64.encode(&whole)).is_err());
+        assert!(ExtraInfo::decode(&Base64::encode_string(&whole)).is_err());
         assert!(ExtraInfo::decode("no base64!").is_err());
         let unknown = Response::plain().with("also", None);
         assert!(ExtraInfo::decode(&unknown.signed(&key)).is_err());

@@ -9,11 +9,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answer::Answer;
 use super::ids::{Checksum, Epoch, Mrenclave, NodeId, RuntimeId};
 use super::published::{Half, NodeRow};
-
-/// How old a peer's answer may be, by its own clock and ours: it was asked a moment ago, and clocks differ a little.
-pub const MOMENT: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// How many other holders an upgrade wants by default.
 const HOLDERS: usize = 2;
@@ -63,62 +61,6 @@ pub fn holders(fleet: usize, asked: Option<usize>) -> Result<usize, String> {
             "a fleet of {fleet} keeps at most {most} other holders while half of it is upgraded, and {asked} were asked for"
         )),
         Some(asked) => Ok(asked),
-    }
-}
-
-/// What came back from a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Known(Box<NodeRow>),
-    Unknown(String),
-}
-
-impl Answer {
-    /// Reads a peer's `kmsctl status --json`.
-    pub fn parse(stdout: &[u8], runtime: &RuntimeId, now: jiff::Timestamp) -> Answer {
-        match read(stdout, runtime, now) {
-            Ok(row) => Answer::Known(Box::new(row)),
-            Err(why) => Answer::Unknown(why),
-        }
-    }
-}
-
-fn read(stdout: &[u8], runtime: &RuntimeId, now: jiff::Timestamp) -> Result<NodeRow, String> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    #[derive(Deserialize)]
-    struct Document {
-        observed_at: jiff::Timestamp,
-        key_managers: Vec<NodeRow>,
-    }
-    let wrong = |e: serde_json::Error| format!("it isn't what `kmsctl status --json` prints: {e}");
-    let version: Version = serde_json::from_slice(stdout).map_err(wrong)?;
-    let ours = crate::ui::FORMAT_VERSION;
-    if version.format_version != ours {
-        return Err(format!(
-            "it has format {}, and this kmsctl reads format {ours}",
-            version.format_version
-        ));
-    }
-    let document: Document = serde_json::from_slice(stdout).map_err(wrong)?;
-    let age = now.duration_since(document.observed_at);
-    if age.abs() > MOMENT {
-        return Err(format!(
-            "it is of {}, and here it is {now}: too old, or the clocks differ",
-            document.observed_at
-        ));
-    }
-    let rows = document.key_managers.into_iter();
-    let mut rows: Vec<NodeRow> = rows.filter(|row| row.runtime == *runtime).collect();
-    match (rows.pop(), rows.len()) {
-        (Some(row), 0) => Ok(row),
-        (Some(_), more) => Err(format!(
-            "it has {} key managers of runtime {runtime}, and one is expected",
-            more + 1
-        )),
-        (None, _) => Err(format!("it has no key manager of runtime {runtime}")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use base64ct::{Base64, Encoding};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,31 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+/// Bytes in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) || text.len() % 2 != 0 {
+        return None;
+    }
+    let pairs = (0..text.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    Base64::encode_string(bytes)
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    Base64::decode_vec(text).ok()
+}
+
 macro_rules! thirty_two_bytes {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $encoding:ident, $pattern:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $encode:path, $decode:path, $pattern:literal) => {
         $(#[$doc])*
         #[derive(
             Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -46,7 +69,7 @@ macro_rules! thirty_two_bytes {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&$encoding.encode(&self.0))
+                f.write_str(&$encode(&self.0))
             }
         }
 
@@ -60,8 +83,7 @@ macro_rules! thirty_two_bytes {
             type Err = Malformed;
 
             fn from_str(text: &str) -> Result<Self, Malformed> {
-                let bytes = $encoding.decode(text.as_bytes()).ok();
-                bytes.and_then(|bytes| Self::of(&bytes)).ok_or_else(|| {
+                $decode(text).and_then(|bytes| Self::of(&bytes)).ok_or_else(|| {
                     Malformed(format!(concat!("{:?} is no ", $what), text))
                 })
             }
@@ -85,23 +107,23 @@ macro_rules! thirty_two_bytes {
 
 thirty_two_bytes!(
     /// A runtime's id, in hex.
-    RuntimeId, "runtime id: 64 hex digits", HEXLOWER_PERMISSIVE, "^[0-9a-fA-F]{64}$"
+    RuntimeId, "runtime id: 64 hex digits", hex, from_hex, "^[0-9a-fA-F]{64}$"
 );
 thirty_two_bytes!(
     /// The checksum of a key manager's master secrets, or of its policy; in hex.
-    Checksum, "checksum: 64 hex digits", HEXLOWER_PERMISSIVE, "^[0-9a-fA-F]{64}$"
+    Checksum, "checksum: 64 hex digits", hex, from_hex, "^[0-9a-fA-F]{64}$"
 );
 thirty_two_bytes!(
     /// What an SGX processor calls an enclave: only the very same one can open what it sealed; in hex.
-    Mrenclave, "MRENCLAVE: 64 hex digits", HEXLOWER_PERMISSIVE, "^[0-9a-fA-F]{64}$"
+    Mrenclave, "MRENCLAVE: 64 hex digits", hex, from_hex, "^[0-9a-fA-F]{64}$"
 );
 thirty_two_bytes!(
     /// A node's identity key, in base64 as oasis-node prints it.
-    NodeId, "node id: 32 bytes in base64", BASE64, "^[A-Za-z0-9+/]{43}=$"
+    NodeId, "node id: 32 bytes in base64", base64, from_base64, "^[A-Za-z0-9+/]{43}=$"
 );
 thirty_two_bytes!(
     /// An enclave's own signing key (RAK), in base64 as oasis-node prints it.
-    Rak, "RAK: 32 bytes in base64", BASE64, "^[A-Za-z0-9+/]{43}=$"
+    Rak, "RAK: 32 bytes in base64", base64, from_base64, "^[A-Za-z0-9+/]{43}=$"
 );
 
 impl RuntimeId {

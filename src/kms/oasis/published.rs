@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extra_info::ExtraInfo;
+use super::failure::Sign;
 use super::ids::{Checksum, Epoch, Mrenclave, NodeId, Rak, RuntimeId, Version};
-use super::verify::{Condition, Holds, Verifications};
+use super::proofs::Verifications;
+use super::verify::{Condition, Holds};
 use crate::journal::OperationId;
 
 /// Which half of the fleet a node went with.
@@ -60,6 +62,8 @@ pub struct NodeRow {
     pub policy_checksum: Option<Checksum>,
     pub evidence: Option<Evidence>,
     pub verifications: Verifications,
+    /// What is recognised in its log and its status, the worst first.
+    pub failures: Vec<Sign>,
     /// None before it went.
     pub half: Option<Half>,
     /// Its old database is gone for good.

@@ -4,14 +4,12 @@
 //! them it is follows from what is there, never from the version it claims; a part that is none of the three is unknown.
 //! So is anything that is needed and missing, doubled or of another type. The shape is the CLI's, not the node's.
 
-use std::collections::BTreeMap;
-
-use data_encoding::BASE64;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::ids::{Checksum, Epoch, NodeId, Rak, RuntimeId, Version};
+use super::shapes;
 
 /// Which of the three shapes a status had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +34,7 @@ pub enum State {
 }
 
 impl State {
-    fn of(word: &str) -> State {
+    pub(super) fn of(word: &str) -> State {
         match word {
             "ready" => State::Ready,
             "starting" => State::Starting,
@@ -148,7 +146,7 @@ impl std::fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-fn unreadable<T>(why: impl Into<String>) -> Result<T, Unreadable> {
+pub(super) fn unreadable<T>(why: impl Into<String>) -> Result<T, Unreadable> {
     Err(Unreadable(why.into()))
 }
 
@@ -171,7 +169,7 @@ impl NodeStatus {
                 latest_epoch: raw.consensus.latest_epoch,
             },
             registration: raw.registration.read(),
-            key_manager: read_key_manager(&key_manager)?,
+            key_manager: shapes::read(&key_manager)?,
         })
     }
 
@@ -302,131 +300,4 @@ impl RawRegistration {
             }),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct RawFlat {
-    status: String,
-    runtime_id: RuntimeId,
-}
-
-#[derive(Deserialize)]
-struct RawGlobalAndWorker {
-    global: Option<RawOnChain>,
-    worker: RawWorker,
-}
-
-#[derive(Deserialize)]
-struct RawSecrets {
-    status: String,
-    active_version: Option<Version>,
-    runtime_id: RuntimeId,
-    secrets: RawSecretsPart,
-}
-
-#[derive(Deserialize)]
-struct RawSecretsPart {
-    status: Option<RawOnChain>,
-    worker: RawWorker,
-}
-
-#[derive(Deserialize)]
-struct RawWorker {
-    status: String,
-    active_version: Option<Version>,
-    runtime_id: Option<RuntimeId>,
-    policy_checksum: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawOnChain {
-    id: RuntimeId,
-    checksum: Option<String>,
-    nodes: Option<Vec<NodeId>>,
-}
-
-impl RawOnChain {
-    fn read(self) -> Result<OnChain, Unreadable> {
-        Ok(OnChain {
-            id: self.id,
-            checksum: checksum(self.checksum.as_deref())?,
-            nodes: self.nodes.unwrap_or_default(),
-        })
-    }
-}
-
-/// Base64 of 32 bytes; none where nothing is there yet.
-fn checksum(base64: Option<&str>) -> Result<Option<Checksum>, Unreadable> {
-    let Some(text) = base64.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let bytes = BASE64.decode(text.as_bytes()).ok();
-    match bytes.and_then(|bytes| Checksum::of(&bytes)) {
-        Some(checksum) => Ok(Some(checksum)),
-        None => unreadable(format!("{text:?} is no checksum")),
-    }
-}
-
-fn read_key_manager(part: &RawValue) -> Result<KeyManager, Unreadable> {
-    let keys: BTreeMap<String, &RawValue> = shaped(part)?;
-    let has = |key: &str| keys.contains_key(key);
-    match (
-        has("secrets"),
-        has("worker") || has("global"),
-        has("may_generate"),
-    ) {
-        (true, false, false) => secrets(shaped(part)?),
-        (false, true, false) => global_and_worker(shaped(part)?),
-        (false, false, true) => flat(shaped(part)?),
-        _ => unreadable("its `keymanager` has none of the three known shapes"),
-    }
-}
-
-fn shaped<'p, T: Deserialize<'p>>(part: &'p RawValue) -> Result<T, Unreadable> {
-    serde_json::from_str(part.get()).map_err(|e| Unreadable(format!("its `keymanager`: {e}")))
-}
-
-fn flat(raw: RawFlat) -> Result<KeyManager, Unreadable> {
-    Ok(KeyManager {
-        shape: Shape::Flat,
-        runtime: raw.runtime_id,
-        states: vec![("keymanager.status", State::of(&raw.status))],
-        active_version: None,
-        policy_checksum: None,
-        on_chain: None,
-    })
-}
-
-fn global_and_worker(raw: RawGlobalAndWorker) -> Result<KeyManager, Unreadable> {
-    let on_chain = raw.global.map(RawOnChain::read).transpose()?;
-    let runtime = raw.worker.runtime_id;
-    let Some(runtime) = runtime.or(on_chain.as_ref().map(|c| c.id)) else {
-        return unreadable("its `keymanager` doesn't say which runtime it is of");
-    };
-    Ok(KeyManager {
-        shape: Shape::GlobalAndWorker,
-        runtime,
-        states: vec![("keymanager.worker.status", State::of(&raw.worker.status))],
-        active_version: raw.worker.active_version,
-        policy_checksum: checksum(raw.worker.policy_checksum.as_deref())?,
-        on_chain,
-    })
-}
-
-fn secrets(raw: RawSecrets) -> Result<KeyManager, Unreadable> {
-    let worker = raw.secrets.worker;
-    Ok(KeyManager {
-        shape: Shape::Secrets,
-        runtime: raw.runtime_id,
-        states: vec![
-            ("keymanager.status", State::of(&raw.status)),
-            (
-                "keymanager.secrets.worker.status",
-                State::of(&worker.status),
-            ),
-        ],
-        active_version: raw.active_version,
-        policy_checksum: checksum(worker.policy_checksum.as_deref())?,
-        on_chain: raw.secrets.status.map(RawOnChain::read).transpose()?,
-    })
 }

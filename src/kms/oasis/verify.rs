@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extra_info::ExtraInfo;
-use super::ids::{Checksum, Epoch, Mrenclave, RuntimeId, Version};
+use super::ids::{Checksum, Mrenclave, RuntimeId, Version};
+use super::proofs::Verified;
 use super::status::{NodeStatus, Runtime, Shape};
 
 /// How old the newest block that a node knows may be. Blocks come every six seconds or so; a node that is behind by two
@@ -24,9 +25,9 @@ pub struct Expectation {
     pub version: Version,
     /// When its process began; unknown where systemd didn't say.
     pub started: Option<jiff::Timestamp>,
-    /// What every node had before the first one was touched.
-    pub baseline: Checksum,
-    pub policy: Checksum,
+    /// What the others hold; none where nobody else proved anything: then the chain alone says it, and before 23.0 nobody.
+    pub baseline: Option<Checksum>,
+    pub policy: Option<Checksum>,
 }
 
 /// Whether a condition holds.
@@ -58,23 +59,10 @@ pub struct Verdict {
     pub verified: Option<Verified>,
 }
 
-/// A node that proved to hold the secrets, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Verified {
-    pub at: jiff::Timestamp,
-    pub epoch: Epoch,
-    pub registered_at: jiff::Timestamp,
-    pub version: Version,
-    pub mrenclave: Mrenclave,
-    pub checksum: Checksum,
-    pub policy_checksum: Checksum,
-}
-
 /// Holds a node's answer against what is expected. `answer` is none, with the reason, where it gave none that can be read.
 pub fn verify(
     expected: &Expectation,
-    enclave: Mrenclave,
+    enclave: Option<Mrenclave>,
     answer: Result<&NodeStatus, &str>,
     now: jiff::Timestamp,
 ) -> Verdict {
@@ -93,7 +81,8 @@ pub fn verify(
         in_committee(status),
     ];
     let all = conditions.iter().all(|c| c.holds == Holds::Yes);
-    let verified = all.then(|| seen.verified(expected, enclave, status, now));
+    let verified = enclave.filter(|_| all);
+    let verified = verified.map(|enclave| seen.verified(expected, enclave, status, now));
     Verdict {
         verified: verified.flatten(),
         conditions,
@@ -298,7 +287,10 @@ fn registered(expected: &Expectation, status: &NodeStatus) -> Condition {
 fn secrets(expected: &Expectation, status: &NodeStatus, seen: &Seen<'_>) -> Condition {
     let wanted = format!(
         "signed by its enclave, secure, checksum {}",
-        expected.baseline
+        match expected.baseline {
+            Some(baseline) => baseline.to_string(),
+            None => "as on the chain".to_owned(),
+        }
     );
     let info = match &seen.info {
         None => return condition(5, None, wanted, "no extra_info"),
@@ -307,15 +299,20 @@ fn secrets(expected: &Expectation, status: &NodeStatus, seen: &Seen<'_>) -> Cond
     };
     let rak = seen.runtimes.first().and_then(|r| r.rak);
     let signed = rak.map(|rak| info.is_signed_by(&rak));
-    let baseline = info.checksum.map(|c| c == expected.baseline);
+    let baseline = info
+        .checksum
+        .map(|c| expected.baseline.is_none_or(|baseline| c == baseline));
     let (on_chain, said) = match (&status.key_manager.on_chain, status.key_manager.shape) {
         // 22.2 doesn't show it.
-        (None, Shape::Flat) => (Some(true), String::new()),
+        (None, Shape::Flat) => match expected.baseline {
+            Some(_) => (Some(true), String::new()),
+            None => (None, ", and nothing to hold it against".to_owned()),
+        },
         (None, _) => (None, ", the chain's unknown".to_owned()),
         (Some(chain), _) => (
             chain
                 .checksum
-                .map(|c| c == expected.baseline && chain.id == expected.runtime),
+                .map(|c| Some(c) == info.checksum && chain.id == expected.runtime),
             format!(", the chain's {}", shown(chain.checksum)),
         ),
     };
@@ -341,11 +338,17 @@ fn secrets(expected: &Expectation, status: &NodeStatus, seen: &Seen<'_>) -> Cond
 }
 
 fn policy(expected: &Expectation, seen: &Seen<'_>) -> Condition {
-    let wanted = format!("policy {}, no rotation under way", expected.policy);
+    let policy = match expected.policy {
+        Some(policy) => policy.to_string(),
+        None => "of any kind".to_owned(),
+    };
+    let wanted = format!("policy {policy}, no rotation under way");
     let Some(Ok(info)) = &seen.info else {
         return condition(6, None, wanted, "no extra_info that can be read");
     };
-    let same = info.policy_checksum.map(|p| p == expected.policy);
+    let same = info
+        .policy_checksum
+        .map(|p| expected.policy.is_none_or(|policy| p == policy));
     let rotation = if info.next_checksum.is_some() {
         ", a rotation of the master secret is under way: wait for it"
     } else {
@@ -380,48 +383,5 @@ fn in_committee(status: &NodeStatus) -> Condition {
             wanted,
             format!("a committee of {}", chain.nodes.len()),
         ),
-    }
-}
-
-/// A node's proofs since it runs what it runs: the first, and the newest that counts as "again".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Verifications {
-    pub first: Option<Verified>,
-    /// At a later epoch than the first, after a newer registration.
-    pub again: Option<Verified>,
-}
-
-impl Verifications {
-    /// Keeps a proof. One of another enclave, version or checksum begins anew: what was proven before is not about this.
-    pub fn add(&mut self, verified: Verified) {
-        let same = |first: &Verified| {
-            first.mrenclave == verified.mrenclave
-                && first.version == verified.version
-                && first.checksum == verified.checksum
-        };
-        match &self.first {
-            Some(first) if same(first) => {
-                let later = verified.epoch > first.epoch;
-                if later && verified.registered_at > first.registered_at {
-                    self.again = Some(verified);
-                }
-            }
-            _ => {
-                *self = Verifications {
-                    first: Some(verified),
-                    again: None,
-                }
-            }
-        }
-    }
-
-    /// A proof that failed takes those before it with it: they are no longer about how it is.
-    pub fn failed(&mut self) {
-        *self = Verifications::default();
-    }
-
-    pub fn twice(&self) -> bool {
-        self.again.is_some()
     }
 }

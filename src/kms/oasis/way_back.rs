@@ -6,7 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{Answer, No, Rule, Terms};
+use super::answer::Answer;
+use super::fleet::{No, Rule, Terms};
 use super::ids::NodeId;
 use super::published::NodeRow;
 

@@ -17,8 +17,9 @@ use kmsctl::kms::oasis::config::{NodeConfig, apply};
 use kmsctl::kms::oasis::failure::{Class, Failure, recognise};
 use kmsctl::kms::oasis::ids::Checksum;
 use kmsctl::kms::oasis::place::{AsidePath, DatabasePath};
+use kmsctl::kms::oasis::proofs::Verifications;
 use kmsctl::kms::oasis::status::NodeStatus;
-use kmsctl::kms::oasis::verify::{Expectation, Holds, Verdict, Verifications, verify};
+use kmsctl::kms::oasis::verify::{Expectation, Holds, Verdict, verify};
 use sha2::{Digest, Sha256};
 use stand_in_oasis_node::bundle::make;
 use stand_in_oasis_node::chain::Rules;
@@ -194,12 +195,12 @@ impl Node {
             runtime: bundle.runtime,
             version: bundle.version,
             started: self.process.as_ref().map(|p| p.started),
-            baseline: Checksum::new(Sha256::digest([0x5a; 4]).into()),
-            policy: Checksum::new(POLICY),
+            baseline: Some(Checksum::new(Sha256::digest([0x5a; 4]).into())),
+            policy: Some(Checksum::new(POLICY)),
         };
         let status = self.ask();
         let status = status.as_ref().map_err(String::as_str);
-        verify(&expected, bundle.mrenclave, status, Timestamp::now())
+        verify(&expected, Some(bundle.mrenclave), status, Timestamp::now())
     }
 
     fn until(&self, holds: impl Fn(&Verdict) -> bool) -> Verdict {
