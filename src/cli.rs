@@ -21,6 +21,7 @@ mod state;
 mod status;
 mod unstage;
 mod validator;
+mod verify;
 mod watch;
 mod way_back;
 
@@ -113,6 +114,8 @@ enum Verb {
     Status,
     /// Show how far each signer signed
     Heights,
+    /// Judge whether this host's Oasis key managers hold their secrets, and keep the proof
+    Verify(verify::VerifyArgs),
     /// Judge tmkms configs by what their tmkms does with them, offline
     Check(check::CheckArgs),
     /// Look for everything about this host that could spoil the night
@@ -143,7 +146,9 @@ impl Verb {
             Verb::Plan(_) | Verb::Abandon(_) | Verb::History(_) | Verb::Status | Verb::Heights => {
                 Prints::Document
             }
-            Verb::Snapshot(_) | Verb::Check(_) | Verb::Doctor(_) => Prints::Document,
+            Verb::Snapshot(_) | Verb::Check(_) | Verb::Doctor(_) | Verb::Verify(_) => {
+                Prints::Document
+            }
             Verb::Init(_) | Verb::State(_) | Verb::Validator(_) => Prints::Document,
             Verb::Demo | Verb::Completions(_) | Verb::Man(_) => Prints::Text,
         }
@@ -239,6 +244,7 @@ fn on(
         Verb::History(args) => history::run(&mut host()?, ui, args),
         Verb::Status => status::run(&mut host()?, ui),
         Verb::Heights => heights::run(&mut host()?, ui),
+        Verb::Verify(args) => verify::run(&mut host()?, ui, peers, args),
         Verb::Check(args) => check::run(host, root, ui, args),
         Verb::Doctor(args) => doctor::run(&mut host()?, ui, peers, args),
         Verb::Init(args) => init::run(&mut host()?, &files()?, ui, args),

@@ -5,6 +5,7 @@
 
 mod keys;
 mod links;
+mod nodes;
 mod pulls;
 mod signer;
 mod start;
@@ -30,9 +31,13 @@ use crate::plan::{Move, Request};
 use crate::unit::UnitName;
 pub use keys::devices;
 pub use links::Links;
+pub use nodes::{Node, nodes};
 use signer::Binaries;
 pub use signer::{chains, link_free};
 pub use start::Start;
+
+/// What a signer's unit names.
+const TMKMS: &str = "tmkms";
 
 /// Whether each signer's binary is asked for its version and fingerprinted: it costs a process a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +61,7 @@ fn look(host: &mut Host, versions: Versions) -> Result<Inventory> {
     let mut signers = Vec::new();
     let mut problems = Vec::new();
     let mut binaries = Binaries::new(versions);
-    let units = units::candidates(host, &path, &links, &mut problems)?;
+    let units = units::candidates(host, &path, &links, TMKMS, &mut problems)?;
     let pulls = pulls::read(&*host.files, &path, &links, &units, &mut problems)?;
     // An instance has its template's second names as well.
     let named = |unit: &UnitName| !links.second_names(unit).is_empty();
@@ -98,7 +103,7 @@ pub fn starts(host: &mut Host, versions: Versions) -> Result<(Vec<Start>, Vec<Fi
     let mut problems = Vec::new();
     let mut starts = Vec::new();
     let mut binaries = Binaries::new(versions);
-    for unit in units::candidates(host, &path, &links, &mut problems)? {
+    for unit in units::candidates(host, &path, &links, TMKMS, &mut problems)? {
         match start::start(host, &unit, &mut binaries) {
             Ok(start) => starts.extend(start),
             Err(problem) => problems.push(*problem),

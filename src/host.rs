@@ -11,6 +11,7 @@ pub mod live;
 mod logs;
 pub mod memory;
 pub mod model;
+pub mod nodes;
 pub mod seen;
 pub mod sockets;
 pub mod systemd;
@@ -41,6 +42,7 @@ pub struct Host {
     pub services: Box<dyn Services>,
     pub processes: Box<dyn Processes>,
     pub hsm: Box<dyn hsm::Hsm>,
+    pub nodes: Box<dyn nodes::Nodes>,
     pub memory: memory::Memory,
     pub clock: Box<dyn Clock>,
     /// A folder stands for it: nothing of the machine that kmsctl runs on says anything of this host.

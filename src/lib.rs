@@ -32,6 +32,7 @@ pub mod keys;
 pub mod kms;
 pub mod ledger;
 pub mod naming;
+pub mod nodes;
 pub mod paths;
 pub mod peers;
 pub mod plan;

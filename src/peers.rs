@@ -109,16 +109,8 @@ struct Key {
 
 /// Asks all of them at once.
 pub fn ask(peers: &[Peer], now: jiff::Timestamp) -> Peers {
-    let answers: Vec<Result<Answer>> = std::thread::scope(|scope| {
-        let asked: Vec<_> = peers
-            .iter()
-            .map(|peer| scope.spawn(|| answer(&peer.command).and_then(|a| fresh(a, now))))
-            .collect();
-        let answered = asked.into_iter().map(|thread| thread.join());
-        answered
-            .map(|answer| answer.unwrap_or_else(|_| bail!("asking it failed")))
-            .collect()
-    });
+    let answers = say(peers).into_iter();
+    let answers = answers.map(|said| fresh(answer(&said?)?, now));
     let mut said = Peers {
         asked: peers.len(),
         ..Peers::default()
@@ -139,12 +131,29 @@ pub fn ask(peers: &[Peer], now: jiff::Timestamp) -> Peers {
     said
 }
 
-fn answer(command: &str) -> Result<Answer> {
+/// What all of them print, asked at once, in their order.
+pub fn say(peers: &[Peer]) -> Vec<Result<Vec<u8>>> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = peers
+            .iter()
+            .map(|peer| scope.spawn(|| said(&peer.command)))
+            .collect();
+        let answered = asked.into_iter().map(|thread| thread.join());
+        answered
+            .map(|answer| answer.unwrap_or_else(|_| bail!("asking it failed")))
+            .collect()
+    })
+}
+
+fn said(command: &str) -> Result<Vec<u8>> {
     let mut shell = Command::new("sh");
-    let bytes = asked::output(shell.args(["-c", command]), LIMIT, LONGEST)
-        .map_err(|e| anyhow!("its command {e:#}"))?;
+    asked::output(shell.args(["-c", command]), LIMIT, LONGEST)
+        .map_err(|e| anyhow!("its command {e:#}"))
+}
+
+fn answer(bytes: &[u8]) -> Result<Answer> {
     let answer: Answer =
-        serde_json::from_slice(&bytes).context("it isn't what `kmsctl status --json` prints")?;
+        serde_json::from_slice(bytes).context("it isn't what `kmsctl status --json` prints")?;
     ensure!(
         answer.is_plain(),
         "its answer has control characters in a name"

@@ -17,7 +17,7 @@ pub const PATH: &str = "/etc/kmsctl/kmsctl.toml";
 
 /// Flags that are no settings: which host's file this is, files that are written, what one plan's operator overrules after
 /// looking at it, and what is true of one new signer only.
-pub const NO_SETTINGS: [&str; 17] = [
+pub const NO_SETTINGS: [&str; 19] = [
     "root",
     "no_settings",
     "help",
@@ -36,6 +36,9 @@ pub const NO_SETTINGS: [&str; 17] = [
     "config",
     "check",
     "undo",
+    // Of one question.
+    "watch",
+    "again",
 ];
 
 /// The flag that tables stand for, `[[peer]]`.

@@ -7,6 +7,7 @@ pub mod events;
 pub mod failure;
 pub mod history;
 pub mod init;
+pub mod nodes;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::inventory::{Inventory, Signer};
 use crate::journal::store::History;
 use crate::journal::{Journal, Verb};
+use crate::nodes::{self, Proofs};
 use crate::paths::ManagedPath;
 use crate::plan::Move;
 use crate::plan::safety::identity;
@@ -36,12 +37,23 @@ pub fn run(host: &mut Host, ui: Ui) -> Outcome {
     }
     let open = history.open();
     let mut problems = inventory.problems.clone();
+    let (found, odd) = discover::nodes(host)?;
+    problems.extend(odd);
+    let mut key_managers = Vec::new();
+    for node in &found {
+        let asked = nodes::ask(host, node);
+        // Read after the node was asked: what is kept is never older than what it said.
+        let kept = Proofs::read(host)?.of(node);
+        let own = asked.own_word(node);
+        key_managers.push(asked.row(node, own, &kept).0);
+    }
     problems.extend(identity::findings(&inventory, |_| true));
     let status = Status {
         format_version: FORMAT_VERSION,
         host: inventory.host.clone(),
         observed_at: inventory.observed_at,
         signers: rows,
+        key_managers,
         operation: open.map(|j| Operation {
             id: j.operation,
             verb: j.verb,

@@ -322,7 +322,7 @@ fn config(files: &dyn Files, path: &Path) -> Result<ConfigFile, ConfigProblem> {
     })
 }
 
-fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
+pub(super) fn read_text(files: &dyn Files, path: &Path) -> Result<String, String> {
     let bytes = files.read(path).map_err(|e| e.to_string())?;
     String::from_utf8(bytes).map_err(|_| "it isn't UTF-8".to_owned())
 }

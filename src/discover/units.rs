@@ -12,7 +12,7 @@ use crate::host::unit_path::{UnitPath, is_mask};
 use crate::host::{Files, Host};
 use crate::unit::UnitName;
 
-/// The service units whose text, or a drop-in's, names tmkms. Only these are asked about: asking systemd about every
+/// The service units whose text, or a drop-in's, holds a word, such as `tmkms`. Only these are asked about: asking systemd about every
 /// unit of a host takes longer than everything else together.
 ///
 /// # Errors
@@ -21,12 +21,13 @@ pub fn candidates(
     host: &mut Host,
     path: &UnitPath,
     links: &Links,
+    word: &str,
     problems: &mut Vec<Finding>,
 ) -> Result<BTreeSet<UnitName>> {
-    let found = Found::read(&*host.files, path)?;
+    let found = Found::read(&*host.files, path, word)?;
     let mut units = BTreeSet::new();
     for (unit, file) in &found.units {
-        if !found.names_tmkms(unit, links) {
+        if !found.names_it(unit, links) {
             continue;
         }
         if found.masked.contains(unit) {
@@ -56,12 +57,12 @@ struct Found {
     masked: BTreeSet<UnitName>,
     /// Those that have a folder of drop-ins.
     with_drop_ins: BTreeSet<UnitName>,
-    /// The names whose text, or a drop-in of theirs, names tmkms: of units, and of what drop-ins hold for besides.
+    /// The names whose text, or a drop-in of theirs, holds the word: of units, and of what drop-ins hold for besides.
     naming: BTreeSet<String>,
 }
 
 impl Found {
-    fn read(files: &dyn Files, path: &UnitPath) -> Result<Found> {
+    fn read(files: &dyn Files, path: &UnitPath, word: &str) -> Result<Found> {
         let mut found = Found::default();
         for folder in &path.folders {
             let context = || format!("reading the unit folder {}", folder.display());
@@ -70,7 +71,7 @@ impl Found {
                 let of = name.strip_suffix(".d").unwrap_or_default();
                 if of == "service" || of.ends_with(".service") {
                     let drop_ins = files.list(&file).with_context(context)?;
-                    let names = |d: &String| is_drop_in(d) && mentions_tmkms(files, &file.join(d));
+                    let names = |d: &String| is_drop_in(d) && mentions(files, &file.join(d), word);
                     if drop_ins.iter().any(names) {
                         found.naming.insert(of.to_owned());
                     }
@@ -86,7 +87,7 @@ impl Found {
                     if path.second_name_of(files, &file).is_some() {
                         continue;
                     }
-                    if mentions_tmkms(files, &file) {
+                    if mentions(files, &file, word) {
                         found.naming.insert(name);
                     }
                     found.units.entry(unit).or_insert(file);
@@ -96,9 +97,9 @@ impl Found {
         Ok(found)
     }
 
-    /// Whether what a unit means may run tmkms: by its own text, or by any drop-in that holds for it, also by another
+    /// Whether what a unit means may run that program: by its own text, or by any drop-in that holds for it, also by another
     /// name that it has.
-    fn names_tmkms(&self, unit: &UnitName, links: &Links) -> bool {
+    fn names_it(&self, unit: &UnitName, links: &Links) -> bool {
         let mut names = unit.drop_in_names();
         names.extend(
             links
@@ -140,12 +141,12 @@ fn masked(host: &mut Host, unit: &UnitName) -> Result<Finding> {
     Ok(finding.of(unit.signer()))
 }
 
-fn mentions_tmkms(files: &dyn Files, file: &Path) -> bool {
+fn mentions(files: &dyn Files, file: &Path, word: &str) -> bool {
     // What can't be read here can't be loaded by systemd either, or is a mask.
     files.read(file).is_ok_and(|bytes| {
         bytes
             .to_ascii_lowercase()
-            .windows(5)
-            .any(|window| window == b"tmkms")
+            .windows(word.len())
+            .any(|window| window == word.as_bytes())
     })
 }

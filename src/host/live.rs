@@ -41,6 +41,7 @@ pub fn open() -> Result<Host> {
         )?),
         processes: Box::new(Proc::default()),
         hsm: Box::new(super::hsm::Live),
+        nodes: Box::new(super::nodes::Live),
         modelled: false,
         memory: Memory::new(Box::new(OnDisk::below(Path::new("/")))),
         clock: Box::new(WallClock(Instant::now())),
@@ -310,7 +311,7 @@ fn signer_process(pid: u32, folder: &Path) -> Result<Option<(SignerProcess, Stri
 }
 
 /// The numeric user and group of a unit's `User=`; root where it names none.
-fn user_ids(user: &str) -> Result<Option<(u32, u32)>> {
+pub(super) fn user_ids(user: &str) -> Result<Option<(u32, u32)>> {
     if user.is_empty() {
         return Ok(Some((0, 0)));
     }

@@ -53,9 +53,11 @@ pub fn open(root: &Path) -> Result<Host> {
 /// What was kept of the services can't be read.
 pub fn over(files: Box<dyn Files>, world: Box<dyn World>, memory: Memory) -> Result<Host> {
     let model = Rc::new(RefCell::new(Model::load(world)?));
+    let files: Rc<dyn Files> = files.into();
     Ok(Host {
         name: "model".into(),
-        files: files.into(),
+        nodes: Box::new(super::nodes::Recorded(Rc::clone(&files))),
+        files,
         services: Box::new(ModelServices(Rc::clone(&model))),
         processes: Box::new(ModelProcesses(Rc::clone(&model))),
         hsm: Box::new(super::hsm::Nothing),

@@ -10,6 +10,7 @@ use super::{FORMAT_VERSION, line};
 use crate::inventory::{Inventory, Signer, StateReading};
 use crate::journal::{OperationId, Verb};
 use crate::keys::Keys;
+use crate::kms::oasis::published::NodeRow;
 
 /// What `status --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -19,6 +20,7 @@ pub struct Status {
     pub host: String,
     pub observed_at: jiff::Timestamp,
     pub signers: Vec<SignerStatus>,
+    pub key_managers: Vec<NodeRow>,
     pub operation: Option<Operation>,
     /// What to know and to type, in sentences.
     pub notes: Vec<String>,
@@ -261,6 +263,9 @@ pub fn text(status: &Status) -> String {
                 line(&mut out, format_args!("  {}  key {key}", chain.id));
             }
         }
+    }
+    for node in &status.key_managers {
+        super::nodes::row(&mut out, node);
     }
     super::plan::findings(&mut out, &status.problems);
     if !status.notes.is_empty() {

@@ -17,6 +17,7 @@ use kmsctl::ui::events::Line;
 use kmsctl::ui::failure::Error;
 use kmsctl::ui::history::{Abandoned, Operation, Operations};
 use kmsctl::ui::init::Report as Init;
+use kmsctl::ui::nodes::Verification;
 use kmsctl::ui::state::Shown;
 use kmsctl::ui::status::{Heights, Status};
 use kmsctl::ui::validator::Report as Validator;
@@ -72,7 +73,7 @@ fn schema<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 15] {
+fn schemas() -> [(&'static str, Value); 16] {
     [
         ("abandon", schema::<Abandoned>()),
         ("check", schema::<Check>()),
@@ -89,6 +90,7 @@ fn schemas() -> [(&'static str, Value); 15] {
         ("state", schema::<Shown>()),
         ("status", schema::<Status>()),
         ("validator", schema::<Validator>()),
+        ("verify", schema::<Verification>()),
     ]
 }
 

@@ -5,6 +5,7 @@
 pub mod case;
 #[cfg(feature = "failpoints")]
 pub mod held;
+pub mod oasis;
 pub mod secrets;
 pub mod signalled;
 pub mod terminal;

@@ -165,6 +165,11 @@ fn condition(
     }
 }
 
+/// A time as an operator compares it.
+fn moment(at: Option<jiff::Timestamp>) -> String {
+    shown(at.map(|at| at.strftime("%F %T UTC").to_string()))
+}
+
 fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
 }
@@ -185,7 +190,7 @@ fn synced(status: &NodeStatus, now: jiff::Timestamp) -> Condition {
         format!(
             "{}, block of {}, epoch {}",
             consensus.state,
-            shown(consensus.latest_time),
+            moment(consensus.latest_time),
             shown(consensus.latest_epoch)
         ),
     )
@@ -270,12 +275,12 @@ fn registered(expected: &Expectation, status: &NodeStatus) -> Condition {
         all([after, lives, attempt]),
         format!(
             "registered after its start ({}), the last attempt successful, not expired at epoch {}",
-            shown(expected.started),
+            moment(expected.started),
             shown(status.consensus.latest_epoch)
         ),
         format!(
             "registered {}, expires at epoch {}{}",
-            shown(registration.last_registration),
+            moment(registration.last_registration),
             shown(expiration),
             error
                 .map(|e| format!(", last error: {e}"))

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kmsctl::host::nodes::{Live, Nodes, Question};
 use kmsctl::kms::oasis::bundle::{Bundle, against};
 use kmsctl::kms::oasis::config::{NodeConfig, apply};
 use kmsctl::kms::oasis::failure::{Class, Failure, recognise};
@@ -380,6 +382,54 @@ fn every_failure_that_it_is_told_is_seen() {
         node.trouble(words);
         node.start();
         node.until_failure(failure, class);
+    }
+}
+
+/// As a unit's program is: found by its path, with nothing in its environment.
+fn program(node: &Node) -> PathBuf {
+    let path = node.folder.join("oasis-node");
+    let script = format!(
+        "#!/bin/sh\n{VARIABLE}={} exec {} \"$@\"\n",
+        node.folder.join("settings.json").display(),
+        env!("CARGO_BIN_EXE_stand-in-oasis-node")
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn kmsctl_asks_a_node_by_its_own_command_line_and_not_for_ever() {
+    let fleet = Fleet::of(0);
+    let unit = "oasis-node.service".parse().unwrap();
+    for node in &fleet.nodes {
+        let (program, config) = (program(node), node.config().0);
+        let process = node.process.as_ref().unwrap();
+        let question = Question {
+            unit: &unit,
+            program: &program,
+            user: "",
+            socket: &config.socket,
+            main_pid: process.child.id(),
+        };
+        let said = Live.control_status(&question).unwrap();
+        let status = NodeStatus::parse(&said).unwrap();
+        assert_eq!(status.key_manager.runtime, config.runtime);
+        let began = Live.started(&question).unwrap();
+        let apart = process.started.duration_since(began).unsigned_abs();
+        assert!(apart < Duration::from_secs(3), "{apart:?}");
+        for (trouble, why) in [("refuses", "128"), ("hangs", "longer than")] {
+            node.trouble(trouble);
+            let asked = Instant::now();
+            let error = format!("{:#}", Live.control_status(&question).unwrap_err());
+            assert!(error.contains(why), "{error}");
+            assert!(asked.elapsed() < Duration::from_secs(20));
+        }
+        let gone = Question {
+            user: "nobody-here",
+            ..question
+        };
+        assert!(Live.control_status(&gone).is_err());
     }
 }
 
