@@ -68,24 +68,25 @@ impl Nodes for Live {
 
     fn started(&mut self, node: &Question<'_>) -> Option<jiff::Timestamp> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.main_pid)).ok()?;
-        let boot = std::fs::read_to_string("/proc/stat").ok()?;
-        began(&stat, &boot)
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        began(&stat, &uptime, jiff::Timestamp::now())
     }
 }
 
-/// When a process began, by its own line and the machine's (proc(5)).
-fn began(process: &str, machine: &str) -> Option<jiff::Timestamp> {
+/// When a process began, by its own line and how long the machine is up (proc(5)). To a hundredth of a second: what an
+/// earlier process logged a moment before must not count as this one's, and the boot's own time is told in whole seconds.
+fn began(process: &str, uptime: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
     /// `USER_HZ`: the same on every Linux that systemd runs on.
     const TICKS: i64 = 100;
-    let booted = machine.lines().find_map(|l| l.strip_prefix("btime "))?;
-    let booted: i64 = booted.trim().parse().ok()?;
+    let (seconds, rest) = uptime.split_whitespace().next()?.split_once('.')?;
+    let hundredths: i64 = rest.get(..2)?.parse().ok()?;
+    let up = seconds.parse::<i64>().ok()?.checked_mul(TICKS)?;
+    let up = up.checked_add(hundredths)?;
     // The program's name may hold anything, a bracket too.
     let (_, after) = process.rsplit_once(')')?;
     let ticks: i64 = after.split_whitespace().nth(19)?.parse().ok()?;
-    let millis = booted
-        .checked_mul(1000)?
-        .checked_add(ticks.checked_mul(1000 / TICKS)?)?;
-    jiff::Timestamp::from_millisecond(millis).ok()
+    let age = up.checked_sub(ticks)?.checked_mul(1000 / TICKS)?;
+    now.checked_sub(jiff::SignedDuration::from_millis(age)).ok()
 }
 
 /// What a folder's nodes say: nothing of the tree is ever run.
@@ -134,11 +135,12 @@ mod tests {
 
     #[test]
     fn a_process_began_so_long_after_the_boot() {
-        let machine = "cpu 1 2\nbtime 1800000000\nprocesses 5\n";
+        let now = "2026-07-01T08:40:40Z".parse().unwrap();
         let process =
             "77 (oasis) 5 (node) S 1 77 77 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 9 0 250 1 1\n";
-        let began = began(process, machine).unwrap();
-        assert_eq!(began.as_millisecond(), 1_800_000_002_500);
-        assert_eq!(super::began("77 (x) S", machine), None);
+        let at = began(process, "102.75 50.00\n", now).unwrap();
+        assert_eq!(at.to_string(), "2026-07-01T08:38:59.75Z");
+        assert_eq!(began("77 (x) S", "102.75 50.00", now), None);
+        assert_eq!(began(process, "", now), None);
     }
 }
