@@ -118,8 +118,16 @@ fn others_that_hold_something_else_stop_the_fleet() {
         ("km2=exit 1", "failed"),
         ("km2=echo '{}'", "isn't what `kmsctl status --json` prints"),
         ("km2=printf '%s' '{\"format_version\":9}'", "format 9"),
+        (
+            "km2=printf '%s' '{\"format_version\":1,\"observed_at\":\"2026-01-01T00:00:00Z\",\"key_managers\":[{\"\\u001b[2J\":1}]}'",
+            "unknown field",
+        ),
     ] {
         let said = verify(&host, command, &[]).exits(3);
+        let quoted = host
+            .kmsctl(&["verify", "--json", "--peer", command])
+            .exits(3);
+        assert!(!quoted.out.contains("\\u001b"), "{quoted:?}");
         said.says(&["km2 is unknown", why, "5 UNKNOWN"]);
     }
 }
@@ -143,6 +151,13 @@ fn what_goes_wrong_is_said_with_what_to_do() {
         .says(&["STOP THE FLEET", "touch no node"]);
     host.kmsctl(&["status"]).exits(0).says(&["STOP THE FLEET"]);
     assert_eq!(row(&host)["failures"][0]["failure"], "state-corrupted");
+    // It stops the other nodes' operators as well.
+    let other = support::oasis::host();
+    records(&other, &holder(2, 100, 600), Shape::Secrets);
+    verify(&other, &peer(&host), &[])
+        .exits(3)
+        .says(&["STOP THE FLEET: km2 replicated something else"]);
+    assert_eq!(row(&other)["verifications"]["first"], Value::Null);
 }
 
 #[test]

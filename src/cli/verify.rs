@@ -11,7 +11,7 @@ use crate::finding::Finding;
 use crate::host::Host;
 use crate::interrupt;
 use crate::kms::oasis::answer::{Answer, agreed};
-use crate::kms::oasis::failure::Class;
+use crate::kms::oasis::failure::{Class, Sign};
 use crate::kms::oasis::ids::{Checksum, RuntimeId};
 use crate::kms::oasis::published::NodeRow;
 use crate::nodes::{self, Proofs};
@@ -146,6 +146,10 @@ fn look(host: &mut Host, nodes: &[Node], peers: &[Peer]) -> Result<Look, Failure
     })
 }
 
+fn stops_the_fleet(sign: &Sign) -> bool {
+    sign.class == Class::StopFleet
+}
+
 /// What the other nodes of a runtime hold: all that prove anything, the same.
 fn others(
     host: &Host,
@@ -166,8 +170,19 @@ fn others(
         })
         .collect();
     for (name, answer) in &answers {
-        if let Answer::Unknown(why) = answer {
-            notes.push(format!("{name} is unknown: {why}"));
+        match answer {
+            Answer::Unknown(why) => {
+                // What it said itself may be quoted there, and must move no terminal's cursor.
+                let why: String = why.chars().filter(|c| !c.is_control()).collect();
+                notes.push(format!("{name} is unknown: {why}"));
+            }
+            Answer::Known(row) if row.failures.iter().any(stops_the_fleet) => {
+                return Err(format!(
+                    "STOP THE FLEET: {name} replicated something else than the secrets; touch no node, and see `kmsctl \
+                     status` there"
+                ));
+            }
+            Answer::Known(_) => {}
         }
     }
     agreed(&answers).map_err(|names| {
