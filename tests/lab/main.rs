@@ -16,6 +16,7 @@ mod keys;
 mod kmsctl;
 mod machine;
 mod night;
+mod nodes;
 mod package;
 mod page;
 mod parts;
