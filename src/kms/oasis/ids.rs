@@ -25,7 +25,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) || text.len() % 2 != 0 {
+    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
         return None;
     }
     let pairs = (0..text.len()).step_by(2);
