@@ -11,7 +11,7 @@ use crate::finding::Finding;
 use crate::host::Host;
 use crate::interrupt;
 use crate::kms::oasis::answer::{Answer, agreed};
-use crate::kms::oasis::failure::{Class, Sign};
+use crate::kms::oasis::failure::Class;
 use crate::kms::oasis::ids::{Checksum, RuntimeId};
 use crate::kms::oasis::published::NodeRow;
 use crate::nodes::{self, Proofs};
@@ -146,10 +146,6 @@ fn look(host: &mut Host, nodes: &[Node], peers: &[Peer]) -> Result<Look, Failure
     })
 }
 
-fn stops_the_fleet(sign: &Sign) -> bool {
-    sign.class == Class::StopFleet
-}
-
 /// What the other nodes of a runtime hold: all that prove anything, the same.
 fn others(
     host: &Host,
@@ -176,7 +172,7 @@ fn others(
                 let why: String = why.chars().filter(|c| !c.is_control()).collect();
                 notes.push(format!("{name} is unknown: {why}"));
             }
-            Answer::Known(row) if row.failures.iter().any(stops_the_fleet) => {
+            Answer::Known(row) if row.stops_the_fleet() => {
                 return Err(format!(
                     "STOP THE FLEET: {name} replicated something else than the secrets; touch no node, and see `kmsctl \
                      status` there"

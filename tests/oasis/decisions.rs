@@ -2,8 +2,9 @@
 //! that is there for it. Take a rule away, and its line here fails.
 
 use kmsctl::journal::OperationId;
-use kmsctl::kms::oasis::answer::Answer;
-use kmsctl::kms::oasis::fleet::{Me, No, Rule, Terms, baseline, holders, may_leave};
+use kmsctl::kms::oasis::answer::{Answer, baseline};
+use kmsctl::kms::oasis::failure::recognise;
+use kmsctl::kms::oasis::fleet::{Me, No, Rule, Terms, holders, may_leave};
 use kmsctl::kms::oasis::ids::{Checksum, Epoch, Mrenclave, NodeId, Rak, Version};
 use kmsctl::kms::oasis::proofs::{Verifications, Verified};
 use kmsctl::kms::oasis::published::{Evidence, Half, Leaving, NodeRow};
@@ -283,6 +284,36 @@ fn this_node_must_itself_be_well_before_it_leaves() {
     let twice = known(vec![old(1), old(2)]);
     let found = may_leave(&terms(2), stopped, &twice, true).unwrap_err();
     assert_eq!(rules(found), [Rule::SameNode]);
+}
+
+#[test]
+fn one_that_replicated_something_else_keeps_every_other_where_it_is() {
+    let corrupted = |row: NodeRow| NodeRow {
+        failures: recognise(["key manager state corrupted"], None),
+        ..row
+    };
+    let stopped = Err(vec![Rule::FleetStopped]);
+    // Whatever else it shows: both halves, this node itself, the way back and the last step.
+    assert_eq!(ask(1, vec![corrupted(old(2)), old(3), old(4)]), stopped);
+    assert_eq!(ask(2, vec![new(2), corrupted(new(3)), old(4)]), stopped);
+    let found = may_leave(
+        &terms(2),
+        Me::Running(&corrupted(old(1))),
+        &known(vec![old(2), old(3)]),
+        true,
+    );
+    assert_eq!(found.map_err(rules), stopped);
+    let rows = known(vec![new(2), new(3), corrupted(new(4))]);
+    let back = against_leaving_back(NodeId::new([1; 32]), &terms(2), &rows);
+    assert_eq!(rules(back), [Rule::FleetStopped]);
+    let last = against_finalizing(&new(1), &terms(2), &rows);
+    assert_eq!(rules(last), [Rule::FleetStopped]);
+    // What only waits or holds is told, and keeps nobody.
+    let waits = NodeRow {
+        failures: recognise(["registry: node update not allowed"], None),
+        ..old(2)
+    };
+    assert_eq!(ask(2, vec![waits, old(3)]), Ok(Half::First));
 }
 
 #[test]

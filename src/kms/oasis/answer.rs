@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::fleet::{No, Rule};
 use super::ids::{Checksum, RuntimeId};
 use super::published::NodeRow;
 
@@ -87,5 +88,54 @@ pub fn agreed(answers: &[(String, Answer)]) -> Result<Option<(Checksum, Checksum
     match differ.is_empty() {
         true => Ok(common),
         false => Err(differ),
+    }
+}
+
+/// The one checksum of a whole fleet, before any node is touched; what differs or is unknown, by node.
+pub fn baseline(rows: &[(String, Answer)]) -> Result<(Checksum, Checksum), Vec<No>> {
+    let mut found = Vec::new();
+    let mut common: Option<(Checksum, Checksum)> = None;
+    for (name, answer) in rows {
+        let row = match answer {
+            Answer::Known(row) => row,
+            Answer::Unknown(why) => {
+                found.push(No {
+                    rule: Rule::Unknown,
+                    peer: Some(name.clone()),
+                    why: why.clone(),
+                });
+                continue;
+            }
+        };
+        let says = row
+            .checksum
+            .zip(row.policy_checksum)
+            .filter(|(secrets, policy)| row.holds(*secrets, *policy));
+        let wrong = match (says, common) {
+            (None, _) => Some((Rule::Unknown, "it isn't verified")),
+            (Some(says), Some(others)) if says != others => {
+                Some((Rule::Differs, "its checksum isn't that of the others"))
+            }
+            (Some(says), _) => {
+                common = Some(says);
+                None
+            }
+        };
+        if let Some((rule, why)) = wrong {
+            found.push(No {
+                rule,
+                peer: Some(name.clone()),
+                why: why.to_owned(),
+            });
+        }
+    }
+    match common {
+        Some(common) if found.is_empty() && rows.len() > 1 => Ok(common),
+        _ if rows.len() < 2 => Err(vec![No {
+            rule: Rule::FleetOfOne,
+            peer: None,
+            why: "no other node is known to hold the secrets".to_owned(),
+        }]),
+        _ => Err(found),
     }
 }

@@ -80,6 +80,8 @@ pub enum Me<'a> {
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     FleetOfOne,
+    /// A node replicated something else than the secrets.
+    FleetStopped,
     Unknown,
     /// Two answers are of one node, or a peer is this node.
     SameNode,
@@ -152,6 +154,7 @@ pub fn may_leave(
             Answer::Unknown(why) => fleet.no(Rule::Unknown, Some(name), why.clone()),
         }
     }
+    fleet.nobody_stops_it();
     fleet.each_is_itself();
     fleet.nobody_else_leaves();
     fleet.all_have_the_baseline();
@@ -197,6 +200,21 @@ impl Fleet<'_> {
                     "the node there doesn't say who it is",
                 ),
             }
+        }
+    }
+
+    fn nobody_stops_it(&mut self) {
+        let why =
+            "it replicated something else than the secrets: touch no node until it is known why";
+        for (name, row) in self.peers.clone() {
+            if row.stops_the_fleet() {
+                self.no(Rule::FleetStopped, Some(name), why);
+            }
+        }
+        if let Me::Running(row) = self.me
+            && row.stops_the_fleet()
+        {
+            self.no(Rule::FleetStopped, None, "this node replicated something else than the secrets: touch no node until it is known why");
         }
     }
 
@@ -345,54 +363,5 @@ impl Fleet<'_> {
             let why = "the second half wipes the last old copies: it wants your confirmation";
             self.no(Rule::NotConfirmed, None, why);
         }
-    }
-}
-
-/// The one checksum of a whole fleet, before any node is touched; what differs or is unknown, by node.
-pub fn baseline(rows: &[(String, Answer)]) -> Result<(Checksum, Checksum), Vec<No>> {
-    let mut found = Vec::new();
-    let mut common: Option<(Checksum, Checksum)> = None;
-    for (name, answer) in rows {
-        let row = match answer {
-            Answer::Known(row) => row,
-            Answer::Unknown(why) => {
-                found.push(No {
-                    rule: Rule::Unknown,
-                    peer: Some(name.clone()),
-                    why: why.clone(),
-                });
-                continue;
-            }
-        };
-        let says = row
-            .checksum
-            .zip(row.policy_checksum)
-            .filter(|(secrets, policy)| row.holds(*secrets, *policy));
-        let wrong = match (says, common) {
-            (None, _) => Some((Rule::Unknown, "it isn't verified")),
-            (Some(says), Some(others)) if says != others => {
-                Some((Rule::Differs, "its checksum isn't that of the others"))
-            }
-            (Some(says), _) => {
-                common = Some(says);
-                None
-            }
-        };
-        if let Some((rule, why)) = wrong {
-            found.push(No {
-                rule,
-                peer: Some(name.clone()),
-                why: why.to_owned(),
-            });
-        }
-    }
-    match common {
-        Some(common) if found.is_empty() && rows.len() > 1 => Ok(common),
-        _ if rows.len() < 2 => Err(vec![No {
-            rule: Rule::FleetOfOne,
-            peer: None,
-            why: "no other node is known to hold the secrets".to_owned(),
-        }]),
-        _ => Err(found),
     }
 }

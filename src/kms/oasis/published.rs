@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extra_info::ExtraInfo;
-use super::failure::Sign;
+use super::failure::{Class, Sign};
 use super::ids::{Checksum, Epoch, Mrenclave, NodeId, Rak, RuntimeId, Version};
 use super::proofs::Verifications;
 use super::verify::{Condition, Holds};
@@ -92,6 +92,12 @@ impl NodeRow {
             && info.checksum == Some(secrets)
             && info.policy_checksum == Some(policy)
             && info.next_checksum.is_none()
+    }
+
+    /// Whether it says that what was replicated isn't the secrets: until it is known why, no node may be touched.
+    pub fn stops_the_fleet(&self) -> bool {
+        let stops = |sign: &Sign| sign.class == Class::StopFleet;
+        self.failures.iter().any(stops)
     }
 
     /// Whether it is registered at its version, and that hasn't expired.

@@ -128,6 +128,10 @@ fn others(me: Option<NodeId>, answers: &[(String, Answer)]) -> Vec<No> {
                     Rule::SameNode,
                     format!("it is node {id}, which is counted already"),
                 )),
+                Some(_) if row.stops_the_fleet() => Some((
+                    Rule::FleetStopped,
+                    "it replicated something else than the secrets".to_owned(),
+                )),
                 Some(_) if row.leaving.is_some() => {
                     Some((Rule::OtherLeaving, "it is leaving itself".to_owned()))
                 }
