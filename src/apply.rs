@@ -73,7 +73,7 @@ pub enum Event<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     Done,
-    /// It stopped early: no lane was begun after that, those in flight were brought to an end.
+    /// It stopped early: those in flight were brought to an end.
     Stopped {
         failures: Vec<(StepId, String)>,
         interrupted: bool,
@@ -88,6 +88,8 @@ pub struct Settings {
     pub parallel: usize,
     /// The first signer that is started goes alone; the others wait until it was watched.
     pub canary: bool,
+    /// Where a signer fails no other is begun. On a way back each that can come back does.
+    pub stops_at_failure: bool,
     /// How long a started signer is watched.
     pub soak: Duration,
     /// Systemd has limits of its own (90 s by default); this one only keeps a lost signal from hanging kmsctl.
@@ -99,6 +101,7 @@ impl Default for Settings {
         Settings {
             parallel: 2,
             canary: false,
+            stops_at_failure: true,
             soak: Duration::from_secs(10),
             job_limit: Duration::from_secs(300),
         }
@@ -183,7 +186,7 @@ impl Run<'_> {
         loop {
             let interrupted = self.interrupt.load(Ordering::Relaxed);
             let mut held = None;
-            if failures.is_empty() && !interrupted {
+            if self.goes_on(&failures) && !interrupted {
                 while active.iter().filter(|l| l.in_flight()).count() < self.settings.parallel {
                     match self.admitted(&waiting, &active) {
                         Admitted::Lane(n) => active.extend(waiting.remove(n)),
@@ -206,7 +209,7 @@ impl Run<'_> {
             }
             active.retain(|lane| !matches!(lane.at, At::Over));
             if active.is_empty() {
-                if failures.is_empty() && !interrupted && !waiting.is_empty() {
+                if self.goes_on(&failures) && !interrupted && !waiting.is_empty() {
                     if let Some(at) = held {
                         self.sleep_until(at)?;
                     }
@@ -224,6 +227,10 @@ impl Run<'_> {
             }
             self.wait(&mut active, held, &mut failures)?;
         }
+    }
+
+    fn goes_on(&self, failures: &[(StepId, String)]) -> bool {
+        failures.is_empty() || !self.settings.stops_at_failure
     }
 
     /// Passes over what is done already and writes the intents of what is ready; the lanes that are.

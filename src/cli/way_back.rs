@@ -179,7 +179,10 @@ pub fn go(
         known: safety::known(&look.inventory, &plan.moves),
         sessions: operation::sessions(host, &look.inventory, history),
         ledger: look.ledger,
-        settings,
+        settings: Settings {
+            stops_at_failure: false,
+            ..settings
+        },
         resumed: history.open().is_some(),
     };
     let end = operation::carry_out(host, ui, task, &program)?;
